@@ -1,0 +1,122 @@
+"""L-infinity attacks as plain functions: FGSM, PGD and the margin ("C&W") variant of PGD.
+
+Every attack takes a model (any callable from images to logits), images x (float, NCHW, in [0, 1])
+and labels y (int64, N), and returns adversarial images: detached, within eps of x and within
+[0, 1]. The model's mode, parameters and gradients are left as they were. eps = 8/255 means eight
+of 255 grey levels.
+"""
+
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def fgsm(model, x: Tensor, y: Tensor, *, eps: float) -> Tensor:
+    """One signed gradient step of length eps from x itself (Goodfellow et al., 1412.6572)."""
+    return pgd(model, x, y, eps=eps, step_size=eps, steps=1, random_start=False)
+
+
+def cw(model, x: Tensor, y: Tensor, *, eps: float, step_size: float, steps: int = 30,
+       generator=None) -> Tensor:
+    """PGD on the margin loss of Carlini & Wagner (1608.04644), 30 steps as the released code."""
+    return pgd(model, x, y, eps=eps, step_size=step_size, steps=steps, loss="margin",
+               generator=generator)
+
+
+def pgd(model, x: Tensor, y: Tensor, *, eps: float, step_size: float, steps: int, restarts: int = 1,
+        random_start: bool = True, loss="ce", mode: str = "eval", generator=None) -> Tensor:
+    """Projected gradient ascent on the loss within the eps-ball (Madry et al., 1706.06083).
+
+    loss is "ce", "margin", or a function (logits, y) -> (N,). Of several restarts each example
+    keeps its worst: a misclassified one before any other, then the highest loss. mode "train"
+    attacks the model with batch statistics, whose running averages then move as in any training
+    pass. Raises ValueError for images that are not float NCHW in [0, 1], labels that do not fit,
+    and eps, step_size, steps or restarts out of range.
+    """
+    _check(x, y, eps, step_size, steps, restarts)
+    loss = {"ce": cross_entropy, "margin": margin}.get(loss, loss)
+    if not callable(loss):
+        raise ValueError(f"loss = {loss!r}: choose 'ce', 'margin' or a function (logits, y) -> (N,)")
+    best, best_score = x.detach().clone(), None
+    if len(x) == 0:
+        return best
+    with _mode(model, mode):
+        for _ in range(restarts):
+            x_adv = _ascend(model, x.detach(), y, eps, step_size, steps, random_start, loss,
+                            generator)
+            if restarts == 1:
+                return x_adv
+            with torch.no_grad():
+                logits = model(x_adv)
+                score = loss(logits, y).double()
+                score[logits.argmax(1) != y] += 1e9  # broken beats unbroken, whatever the loss
+            better = torch.ones_like(y, dtype=torch.bool) if best_score is None \
+                else score > best_score
+            best = torch.where(better[:, None, None, None], x_adv, best)
+            best_score = score if best_score is None else torch.maximum(score, best_score)
+    return best
+
+
+def _ascend(model, x, y, eps, step_size, steps, random_start, loss, generator):
+    low, high = (x - eps).clamp(0, 1), (x + eps).clamp(0, 1)
+    x_adv = x
+    if random_start:
+        noise = torch.empty_like(x).uniform_(-eps, eps, generator=generator)
+        x_adv = (x + noise).clamp(0, 1)
+    for _ in range(steps):
+        x_adv = x_adv.detach().requires_grad_()
+        with torch.enable_grad():
+            total = loss(model(x_adv), y).sum()
+            gradient, = torch.autograd.grad(total, x_adv)
+        x_adv = torch.min(torch.max(x_adv.detach() + step_size * gradient.sign(), low), high)
+    return x_adv.detach()
+
+
+def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy per example, in float32: (N, classes), (N,) -> (N,)."""
+    return F.cross_entropy(logits.float(), y, reduction="none")
+
+
+def margin(logits: Tensor, y: Tensor) -> Tensor:
+    """Highest other logit minus the true one: above 0 exactly when misclassified. -> (N,)."""
+    true = logits.gather(1, y[:, None])[:, 0]
+    other = logits.scatter(1, y[:, None], -torch.inf).amax(1)
+    return (other - true).float()
+
+
+@contextmanager
+def _mode(model, mode: str):
+    """The model in "eval" or "train" mode for a while; every submodule's own mode comes back."""
+    if mode not in ("eval", "train"):
+        raise ValueError(f"mode = {mode!r}: choose 'eval' or 'train'")
+    modules = list(model.modules()) if isinstance(model, torch.nn.Module) else []
+    before = [module.training for module in modules]
+    for module in modules:
+        module.training = mode == "train"
+    try:
+        yield
+    finally:
+        for module, training in zip(modules, before, strict=True):
+            module.training = training
+
+
+def _check(x, y, eps, step_size, steps, restarts):
+    if x.ndim != 4 or not x.is_floating_point():
+        raise ValueError(f"images must be float NCHW in [0, 1], not {x.dtype} of shape "
+                         f"{tuple(x.shape)}; divide uint8 images by 255")
+    if y.dtype != torch.int64 or y.shape != x.shape[:1]:
+        raise ValueError(f"labels must be int64 of shape ({len(x)},), not {y.dtype} of shape "
+                         f"{tuple(y.shape)}")
+    for name, value in (("eps", eps), ("step_size", step_size)):
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} = {value}: must be in [0, 1], the units of the images; "
+                             f"for {value:g} grey levels of 255 give {value:g}/255")
+    if steps < 1 or restarts < 1:
+        raise ValueError(f"steps = {steps}, restarts = {restarts}: both must be at least 1")
+    if len(x) and not ((x >= 0) & (x <= 1)).all():  # also false for NaN
+        raise ValueError("images must lie in [0, 1], without NaN; "
+                         f"found values from {x.min():g} to {x.max():g}")
+    if len(y) and y.min() < 0:
+        raise ValueError(f"labels must be class indices from 0, found {y.min()}")

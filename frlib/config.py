@@ -1,0 +1,237 @@
+"""What a run is made of: one frozen dataclass, filled from a preset file and checked at once.
+
+A preset (notebooks/presets/*.yaml) says what differs from the defaults below, which are the
+paper's (arXiv 2212.12732, section 4). Whatever a caller changes on top of the preset becomes part
+of the run's label, `at-fr@fr_lambda=0.5`, so that two settings never share a directory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import yaml
+
+METHODS = {  # name: the training run it is read from, and which of its checkpoints
+    "natural": ("natural", "best"),
+    "at": ("at", "best"),
+    "at-swa": ("at", "swa-best"),
+    "at-fr": ("at-fr", "best"),
+    "at-fr-swa": ("at-fr", "swa-best"),
+}
+DATASETS = ("digits", "cifar10")
+MODELS = ("resnet18", "preactresnet18", "wrn-34-10", "wrn-28-10", "resnet8-16", "resnet8-32")
+
+
+def knob(default, doc, *, choices=None, low=None, high=None, group="train"):
+    """A field: group "train" decides a training run, "judge" its evaluation, "place" neither."""
+    metadata = {"doc": doc, "choices": choices, "low": low, "high": high, "group": group}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides a run. Build it with `load`, which checks names, types and ranges."""
+
+    preset: str = knob("smoke", "a file in notebooks/presets, or a path to one", group="place")
+    method: str = knob("at", "what is trained, or read from a training", choices=tuple(METHODS))
+    seed: int = knob(0, "seed of weights, order, crops and attacks", low=0)
+    data_root: str = knob("data", "folder of the datasets", group="place")
+    runs_dir: str = knob("runs", "folder of runs and results", group="place")
+    device: str = knob("auto", "auto: the GPU where there is one", group="place",
+                       choices=("auto", "cpu", "cuda"))
+    threads: int = knob(0, "CPU threads, 0: torch's own choice", low=0, group="place")
+    runs: tuple = knob((), "labels of the runs that the pipeline trains", group="place")
+    seeds: tuple = knob((0,), "seeds that the pipeline runs", group="place")
+
+    dataset: str = knob("cifar10", "name of the data set", choices=DATASETS)
+    train_size: int = knob(0, "training images used, 0: all of the split", low=0)
+    val_size: int = knob(0, "validation images used, 0: all of the split", low=0)
+    flip: bool = knob(True, "random horizontal flips, besides the random crops")
+    model: str = knob("wrn-34-10", "architecture", choices=MODELS)
+
+    epochs: int = knob(100, "passes over the training images", low=1)
+    batch_size: int = knob(128, "images per step", low=2)
+    lr: float = knob(0.1, "peak learning rate", low=0, high=10)
+    schedule: str = knob("step", "step: x0.1 at each milestone; one-cycle: up, then down to 0",
+                         choices=("step", "one-cycle"))
+    milestones: tuple = knob((0.75, 0.9), "learning-rate drops, as shares of the epochs")
+    momentum: float = knob(0.9, "of SGD", low=0, high=1)
+    weight_decay: float = knob(5e-4, "of SGD, on every parameter", low=0, high=1)
+
+    eps: float = knob(8 / 255, "attack radius, L-infinity, images in [0, 1]", low=0, high=1)
+    step_size: float = knob(2 / 255, "PGD step in training and in PGD-20", low=0, high=1)
+    steps: int = knob(10, "PGD steps in training", low=1)
+    attack_mode: str = knob("eval", "the model's mode while it is attacked in training",
+                            choices=("eval", "train"))
+
+    fr_lambda: float = knob(0.1, "weight of the frequency regularisation", low=0)
+    fr_transform: str = knob("class", "class: equation 2; batch-class: the released code",
+                             choices=("class", "batch-class"))
+    fr_start_epoch: int = knob(0, "first epoch with the regularisation", low=0)
+    swa_start: float = knob(0.75, "share of the epochs after which weights are averaged",
+                            low=0, high=1)
+
+    curve_images: int = knob(0, "validation and test images of the per-epoch curves, 0: all", low=0)
+    curve_steps: int = knob(10, "PGD steps of the per-epoch curves", low=1)
+    fast: bool = knob(True, "channels-last, and BatchNorm folded while attacking", group="place")
+
+    judge_images: int = knob(0, "test images for FGSM, PGD-20 and C&W, 0: all", low=0,
+                             group="judge")
+    aa_images: int = knob(0, "test images for AutoAttack, 0: all", low=0, group="judge")
+    judge_batch: int = knob(250, "images per evaluation batch", low=1, group="judge")
+
+    @property
+    def trained_as(self) -> str:
+        """The method whose training this one is read from ("at-swa" -> "at")."""
+        return METHODS[self.method][0]
+
+    def of(self, method: str) -> Config:
+        """The same settings for another method."""
+        return dataclasses.replace(self, method=_check("method", method))
+
+    def group(self, *names: str) -> dict:
+        """Plain values of the fields in these groups, as written to disk."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)
+                if f.metadata["group"] in names}
+
+    @property
+    def label(self) -> str:
+        """The method and what differs from the preset: "at-fr@fr_transform=batch-class"."""
+        preset = load(self.preset, method=self.method, seed=self.seed).group("train")
+        changed = {k: v for k, v in self.group("train").items() if v != preset[k]}
+        changes = ",".join(f"{k}={_text(v)}" for k, v in changed.items())
+        return f"{self.method}@{changes}" if changes else self.method
+
+    @property
+    def preset_name(self) -> str:
+        return Path(self.preset).stem
+
+
+FIELDS = {f.name: f for f in dataclasses.fields(Config)}
+
+
+def project_root() -> Path:
+    """The folder that holds frlib/ and notebooks/; relative paths start here.
+
+    The variable FRLIB_ROOT moves it, as the tests do to keep their runs to themselves.
+    """
+    return Path(os.environ.get("FRLIB_ROOT", Path(__file__).resolve().parents[1]))
+
+
+def resolve(path: str) -> Path:
+    """A path as given if absolute, else below the project's root."""
+    return project_root() / Path(path).expanduser()
+
+
+def presets() -> dict[str, Path]:
+    """Names and files of the presets that come with the book."""
+    folder = Path(__file__).resolve().parents[1] / "notebooks" / "presets"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load(preset: str = "smoke", **changes) -> Config:
+    """A checked Config: the paper's defaults, then the preset's settings, then `changes`.
+
+    A change of None means "as the preset says". Raises ValueError naming the key and what it may
+    be for an unknown key, a wrong type or a value out of range; FileNotFoundError for an unknown
+    preset.
+    """
+    values = {**_read_preset(preset), "preset": preset}
+    values |= {k: v for k, v in changes.items() if v is not None}
+    config = Config(**{key: _check(key, value) for key, value in values.items()})
+    for label in config.runs:
+        parse_label(label)
+    return config
+
+
+def parse_label(label: str) -> dict:
+    """The settings a label stands for: "at-fr@epochs=3" -> {"method": "at-fr", "epochs": 3}."""
+    method, _, changes = str(label).partition("@")
+    values = {"method": method}
+    for change in filter(None, changes.split(",")):
+        key, _, text = change.partition("=")
+        values[key] = yaml.safe_load(text)
+    return {key: _check(key, value) for key, value in values.items()}
+
+
+def from_parameters(namespace: dict, *, method: str, own: tuple = ()) -> Config:
+    """The Config of a notebook, from the plain variables of its parameters cell.
+
+    Call it with `globals()` right after the parameters: every public variable there must be a
+    field of Config, `settings` (a dict of them, as a preset file has it) or one of the notebook's
+    `own` names; so a misspelt papermill parameter stops the notebook before any work.
+    """
+    plain = {k: v for k, v in namespace.items()
+             if not k.startswith("_") and k not in ("In", "Out")
+             and isinstance(v, (str, int, float, bool, list, tuple, dict, type(None)))}
+    first = namespace.setdefault("_frlib_parameters", frozenset(plain))  # a re-run sees more names
+    values = {k: v for k, v in plain.items() if k not in own and (k in first or k in FIELDS)}
+    settings = values.pop("settings", None) or {}
+    return load(**{"method": method, **settings, **{k: v for k, v in values.items()
+                                                    if v is not None}})
+
+
+def _read_preset(preset: str) -> dict:
+    """The `settings` of a preset file, parsed as plain YAML: nothing in it is executed."""
+    path = presets().get(str(preset))
+    if path is None and str(preset).endswith((".yaml", ".yml")):
+        path = resolve(preset)
+    if path is None or not path.is_file():
+        raise FileNotFoundError(f"unknown preset {preset!r}: choose one of "
+                                f"{', '.join(presets())}, or give the path of a .yaml file")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not plain YAML: {error}") from error
+    if not isinstance(content, dict) or set(content) != {"preset", "settings"} \
+            or not isinstance(content["settings"], dict):
+        raise ValueError(f"{path}: a preset holds two keys, `preset: {path.stem}` and `settings:`")
+    return content["settings"]
+
+
+def _check(key: str, value):
+    """`value` as the type of field `key`, or a ValueError that names key, value and choices."""
+    if key not in FIELDS:
+        near = difflib.get_close_matches(key, FIELDS, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ValueError(f"unknown parameter {key!r}{hint}; known: {', '.join(FIELDS)}")
+    kind, meta = type(FIELDS[key].default), FIELDS[key].metadata
+    if kind is float and isinstance(value, str):
+        try:
+            value = float(Fraction(value))  # "8/255"
+        except (ValueError, ZeroDivisionError):
+            raise ValueError(f"{key} = {value!r}: must be a number or a fraction 'a/b'") from None
+    if kind is float and type(value) is int:
+        value = float(value)
+    if kind is tuple and isinstance(value, list):
+        value = tuple(value)
+    if kind is str and isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if type(value) is not kind:
+        raise ValueError(f"{key} = {value!r}: must be of type {kind.__name__} ({meta['doc']})")
+    if meta["choices"] and value not in meta["choices"]:
+        raise ValueError(f"{key} = {value!r}: choose one of {', '.join(meta['choices'])}")
+    low, high = meta["low"], meta["high"]
+    if kind in (int, float) and not ((low is None or value >= low)
+                                     and (high is None or value <= high)):
+        hint = f"; for {value:g} of 255 grey levels write '{value:g}/255'" \
+            if key in ("eps", "step_size") and value > 1 else ""
+        span = f"between {low} and {high}" if high is not None else f"at least {low}"
+        raise ValueError(f"{key} = {value!r}: must be {span} ({meta['doc']}){hint}")
+    if key == "milestones" and not all(type(m) in (int, float) and 0 < m <= 1 for m in value):
+        raise ValueError(f"milestones = {value!r}: shares of the epochs, each in (0, 1]")
+    return value
+
+
+def _text(value) -> str:
+    """A value as it stands in a label: short, without commas or slashes."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, tuple):
+        return "+".join(map(_text, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,167 @@
+"""Accuracy and robust accuracy, per example; AutoAttack in resumable stages."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from frlib.models import freeze
+from frlib.results import atomic
+
+STAGES = ("apgd-ce", "apgd-t", "fab-t", "square")
+
+
+@torch.no_grad()
+def correct(model, x: Tensor, y: Tensor, *, batch_size: int = 250) -> Tensor:
+    """Whether each example is classified correctly: bool (N,), on the CPU.
+
+    Runs a frozen copy, so in eval mode, and leaves the model alone.
+    """
+    model = freeze(model)
+    flags = [model(bx).argmax(1) == by
+             for bx, by in zip(x.split(batch_size), y.split(batch_size), strict=True)]
+    return torch.cat(flags).cpu()
+
+
+def accuracy(model, x: Tensor, y: Tensor, *, batch_size: int = 250) -> float:
+    """Correct over total, in [0, 1]. Raises ValueError for no examples."""
+    if len(y) == 0:
+        raise ValueError("accuracy of no examples is not defined")
+    return correct(model, x, y, batch_size=batch_size).sum().item() / len(y)
+
+
+def robust(model, x: Tensor, y: Tensor, attack: Callable, *, batch_size: int = 250,
+           progress: str = "") -> Tensor:
+    """Whether each example is correct both clean and under `attack(model, x, y)`: bool (N,), CPU.
+
+    Robust accuracy counts an example only if no point tried in its ball is misclassified, and x
+    is one of them; so examples that are wrong already are not attacked.
+    """
+    model = freeze(model)
+    flags = correct(model, x, y, batch_size=batch_size)
+    alive = flags.nonzero()[:, 0]
+    for chosen in tqdm(alive.split(batch_size), desc=progress, disable=None if progress else True):
+        here = chosen.to(x.device)
+        x_adv = attack(model, x[here], y[here])
+        flags[chosen] = correct(model, x_adv, y[here], batch_size=batch_size)
+    return flags
+
+
+@dataclass(frozen=True)
+class AutoAttackResult:
+    """robust: bool (N,); x_adv: images that break the others; stages: survivors after each stage."""
+
+    robust: Tensor
+    x_adv: Tensor
+    stages: dict[str, int]
+    warnings: list[str]
+
+
+def autoattack(model, x: Tensor, y: Tensor, *, eps: float, batch_size: int, seed: int,
+               state_dir: str | Path | None = None) -> AutoAttackResult:
+    """The standard AutoAttack, L-infinity (Croce & Hein, 2003.01690), by the official package.
+
+    Its four attacks run in the standard order, each on the survivors of those before. Given a
+    `state_dir`, the state is stored there after every batch: an evaluation that was killed goes on
+    with the next batch and ends with the same flags, since every batch starts from the same seed.
+    Raises ValueError for inputs out of range, and when state_dir holds another evaluation.
+    """
+    from pyautoattack import AutoAttack, checks
+
+    if not 0 < eps <= 1:
+        raise ValueError(f"eps = {eps}: must be in (0, 1], the units of the images (8/255)")
+    if x.dtype != torch.float32 or x.ndim != 4 or not ((x >= 0) & (x <= 1)).all():
+        raise ValueError("images must be float32 NCHW in [0, 1], without NaN")
+    if len(x) == 0:
+        raise ValueError("no examples to attack")
+    identity = _identity(model, x, y, eps, batch_size, seed)
+    frozen = freeze(model)
+    store = Path(state_dir) / "autoattack.pt" if state_dir else None
+    state = _read_state(store, identity) or {
+        "identity": identity, "stage": 0, "batch": 0, "stages": {}, "warnings": [],
+        "robust": correct(frozen, x, y, batch_size=batch_size), "x_adv": x.cpu().clone()}
+    if not state["stages"]:
+        state["stages"] = {"clean": int(state["robust"].sum())}
+    if "alive" not in state:
+        state["alive"] = state["robust"].nonzero()[:, 0]
+
+    with _collected_warnings(state["warnings"]), torch.random.fork_rng():
+        adversary = AutoAttack(frozen, eps=eps, norm="Linf", seed=seed, device=x.device)
+        classes = frozen(x[:1]).shape[1]
+        for part in (adversary.apgd_targeted, adversary.fab):
+            part.n_target_classes = min(9, classes - 1)
+        total = len(STAGES) - state["stage"]
+        for stage in tqdm(STAGES[state["stage"]:], desc="AutoAttack", total=total, disable=None):
+            adversary.attacks_to_run = [stage]
+            work = list(state["alive"].split(batch_size))
+            for chosen in tqdm(work[state["batch"]:], desc=stage, leave=False, disable=None):
+                here = chosen.to(x.device)
+                x_adv, _ = adversary.run_standard_evaluation(x[here], y[here],
+                                                             batch_size=len(chosen))
+                held = correct(frozen, x_adv, y[here], batch_size=batch_size)
+                state["robust"][chosen] = held
+                state["x_adv"][chosen[~held]] = x_adv.cpu()[~held]
+                state["batch"] += 1
+                _write_state(store, state)
+            state["stages"][stage] = int(state["robust"].sum())
+            state |= {"stage": state["stage"] + 1, "batch": 0,
+                      "alive": state["robust"].nonzero()[:, 0]}
+            _write_state(store, state)
+        shares = {name: count / len(x) for name, count in state["stages"].items()}
+        checks.check_square_sr(shares, logger=logging.getLogger("auto-attack"))
+    x_adv = torch.where(state["robust"][:, None, None, None], x.cpu(), state["x_adv"])
+    return AutoAttackResult(state["robust"], x_adv, state["stages"], state["warnings"])
+
+
+@contextmanager
+def _collected_warnings(messages: list[str]):
+    """Warnings of the package's logger, each once, appended to `messages`."""
+    class Collector(logging.Handler):
+        def emit(self, record):
+            if (message := record.getMessage()) not in messages:
+                messages.append(message)
+
+    logger, handler = logging.getLogger("auto-attack"), Collector(level=logging.WARNING)
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
+
+
+def _identity(model, x, y, eps, batch_size, seed) -> str:
+    """A hash of everything that decides the flags."""
+    digest = hashlib.sha256(repr((eps, batch_size, seed)).encode())
+    weights = model.state_dict().values() if isinstance(model, nn.Module) else ()
+    for tensor in (x, y, *weights):
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _read_state(store: Path | None, identity: str) -> dict | None:
+    if store is None or not store.is_file():
+        return None
+    try:
+        state = torch.load(store, weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{store}: damaged state ({error}); delete it to start again") from error
+    if state["identity"] != identity:
+        raise ValueError(f"{store}: belongs to another model, data or setting; "
+                         "give another state_dir or delete it")
+    return state
+
+
+def _write_state(store: Path | None, state: dict) -> None:
+    if store is not None:
+        with atomic(store) as temporary:
+            torch.save(state, temporary)

@@ -1,0 +1,293 @@
+"""The figures of the book: numpy arrays in, a matplotlib Figure out.
+
+Accuracies come in as fractions of 1 and are shown in percent. Colours are Okabe and Ito's, which
+colour-blind readers can tell apart, and every series differs by line style or marker as well.
+Figures are opaque white, and six inches wide so that their text survives a phone. Each function
+takes `title`, and `mark`: a warning drawn in red under the figure, such as "smoke preset: not
+comparable with the paper". A figure is closed for pyplot when it is returned, so a notebook shows
+it once, as the value of its cell, and many figures do not pile up.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+DASHES = ["-", (0, (5, 2)), (0, (1, 1.3)), (0, (6, 1.5, 1, 1.5)), (0, (8, 2, 1, 2, 1, 2))]
+MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
+GREY = "#555555"
+
+
+def kernels(weights, *, count=16, title=None, mark=None) -> Figure:
+    """Figure 1: the first `count` kernels of a first layer, a column each, a row per channel.
+
+    weights: {model: (out, in, kh, kw)}. Each kernel is divided by its largest |weight| over all
+    its channels, so that shape, not size, is compared.
+    """
+    _need(weights)
+    fig, axes = _figure(0.45 + 1.45 * len(weights), rows=len(weights))
+    for ax, (name, weight) in zip(axes[:, 0], weights.items(), strict=True):
+        weight = np.asarray(weight, float)[:count]
+        largest = np.abs(weight).max((1, 2, 3), keepdims=True)
+        weight = weight / np.where(largest > 0, largest, 1)
+        shown, channels, height, width = weight.shape
+        tiles = np.pad(weight, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=np.nan)
+        mosaic = tiles.transpose(1, 2, 0, 3).reshape(channels * (height + 1), -1)[:-1, :-1]
+        image = ax.imshow(mosaic, cmap="PuOr", vmin=-1, vmax=1, interpolation="nearest")
+        ax.set_xticks(np.arange(shown) * (width + 1) + (width - 1) / 2, range(1, shown + 1))
+        ax.set_yticks(np.arange(channels) * (height + 1) + (height - 1) / 2,
+                      "RGB" if channels == 3 else range(1, channels + 1))
+        ax.tick_params(length=0, labelsize=9)
+        ax.spines[:].set_visible(False)
+        ax.set_ylabel("channel")
+        ax.set_title(name, loc="left")
+    axes[-1, 0].set_xlabel("kernel")
+    fig.colorbar(image, ax=list(axes[:, 0]), aspect=12 * len(weights), pad=0.02,
+                 ticks=[-1, 0, 1], label="weight / largest")
+    return _finish(fig, title, mark)
+
+
+def roughness(values, *, title=None, mark=None) -> Figure:
+    """How rough a layer's kernels are: values {model: 1-D roughnesses}, from `frlib.spectral`.
+
+    Every kernel is a dot (at most 400 a model, evenly through the sorted values), over a box of
+    the quartiles with whiskers from the 5th to the 95th percentile; the diamond is the mean.
+    """
+    _need(values)
+    fig, axes = _figure(1.1 + 0.65 * len(values))
+    ax, jitter = axes[0, 0], np.random.default_rng(0)
+    for row, numbers in enumerate(values.values()):
+        numbers, color = np.sort(np.ravel(numbers)), COLORS[row % len(COLORS)]
+        dots = numbers[np.unique(np.linspace(0, len(numbers) - 1, 400).astype(int))]
+        ax.plot(dots, row + jitter.uniform(-0.3, 0.3, len(dots)), ".", color=color, alpha=0.35,
+                markeredgewidth=0)
+        low, first, median, third, high = np.percentile(numbers, [5, 25, 50, 75, 95])
+        ax.hlines(row, low, high, color="black", lw=1)
+        ax.barh(row, third - first, left=first, height=0.4, facecolor=(1, 1, 1, 0.6),
+                edgecolor="black")
+        ax.vlines(median, row - 0.2, row + 0.2, color="black", lw=2)
+        ax.plot(numbers.mean(), row, "D", color=color, markeredgecolor="black", markersize=6)
+    ax.set_yticks(range(len(values)), values)
+    ax.set_ylim(len(values) - 0.5, -0.5)
+    ax.set_xlim(left=0)
+    ax.set(xlabel="kernel roughness (no unit; 0 is constant)", ylabel="model")
+    return _finish(fig, title, mark)
+
+
+def spectra(rows, *, title=None, mark=None) -> Figure:
+    """Figure 2: what an attack does to the spectrum of an image, a row per image or image set.
+
+    rows: [{"title", "clean_spectrum", "adv_spectrum"}], 2-D centred amplitudes averaged over the
+    channels; "clean_image" and "adv_image" (H, W, C in [0, 1]) may be added, and the two columns
+    are left out when no row has them. "difference" may replace |adv - clean|, as when a mean over
+    many images is shown. Spectra share one logarithmic scale, differences one from 0.
+    """
+    _need(rows)
+    images = [key for key in ("clean_image", "adv_image") if any(key in row for row in rows)]
+    columns = [*images, "clean_spectrum", "adv_spectrum", "difference"]
+    rows = [{"difference": np.abs(np.subtract(row["adv_spectrum"], row["clean_spectrum"])), **row}
+            for row in rows]
+    amplitudes = np.concatenate([np.ravel(row[key]) for row in rows for key in columns[-3:-1]])
+    top = max(amplitudes.max(), 1e-12)
+    scale = LogNorm(np.clip(np.percentile(amplitudes, 1), top / 1e4, top / 10), top, clip=True)
+    largest = max(np.max(row["difference"]) for row in rows)
+    fig, axes = _figure(1.9 + 5.8 / len(columns) * len(rows), rows=len(rows), columns=len(columns))
+    for row, line in zip(rows, axes, strict=True):
+        for key, ax in zip(columns, line, strict=True):
+            ax.set(xticks=[], yticks=[], anchor="N")
+            if key in images:
+                if key in row:
+                    ax.imshow(np.clip(np.squeeze(row[key]), 0, 1), cmap="gray", vmin=0, vmax=1)
+                else:
+                    ax.spines[:].set_visible(False)
+                continue
+            height, width = np.shape(row[key])
+            left, up = -(width // 2) - 0.5, -(height // 2) - 0.5
+            box = {"extent": (left, left + width, up + height, up), "interpolation": "nearest"}
+            if key == "difference":
+                gap = ax.imshow(row[key], cmap="magma", vmin=0, vmax=largest, **box)
+            else:
+                spectrum = ax.imshow(row[key], cmap="viridis", norm=scale, **box)
+            ax.set_xticks([-(width // 4), 0, width // 4])
+            if key == "clean_spectrum":
+                ax.set_yticks([-(height // 4), 0, height // 4])
+            ax.tick_params(labelsize=8)
+        line[0].set_ylabel(row["title"] if images else f"{row['title']}\ncycles / image")
+    for key, top_ax, bottom_ax in zip(columns, axes[0], axes[-1], strict=True):
+        top_ax.set_title(key.replace("adv_", "adversarial\n").replace("_", "\n"), fontsize=10)
+        if key not in images:
+            bottom_ax.set_xlabel("cycles / image", fontsize=8)
+    for image, where, label in ((spectrum, axes[:, -3:-1], "amplitude (log scale)"),
+                                (gap, axes[:, -1:], "|difference|")):
+        bar = fig.colorbar(image, ax=list(where.flat), location="bottom", pad=0.03)
+        bar.set_label(label, fontsize=9)
+        bar.ax.tick_params(labelsize=8)
+    bar.ax.locator_params(nbins=2)
+    return _finish(fig, title, mark)
+
+
+def curves(lines, *, best=None, drop=None, title=None, mark=None) -> Figure:
+    """Figure 3: accuracy over epochs.
+
+    lines: [{"label", "epochs", "values"}], values as fractions, None or NaN where not measured.
+    Lines of one "group" (say, the method) share a colour, of one "style" (say, clean or PGD) a
+    dash; both default to a new one for each label. best: {label: epoch}, ringed on its line.
+    drop: epoch or epochs of a learning-rate drop.
+    """
+    lines = [{**line, "values": 100 * np.asarray(line["values"], float)} for line in lines]
+    fig, ax = _over_epochs(lines, best or {}, drop)
+    ax.set_ylabel("accuracy (%)")
+    return _finish(fig, title, mark)
+
+
+def losses(lines, *, drop=None, log=False, title=None, mark=None) -> Figure:
+    """The loss terms over epochs; lines and drop as in `curves`, values as they are."""
+    fig, ax = _over_epochs(lines, {}, drop)
+    ax.set_ylabel("loss")
+    ax.set_yscale("log" if log else "linear")
+    return _finish(fig, title, mark)
+
+
+def low_pass_accuracy(table, *, title=None, mark=None) -> Figure:
+    """Table 1 as curves: accuracy by the bandwidth of the low-pass filter, no filter at the left.
+
+    table: {label: (bandwidths, accuracies, lows, highs)}, fractions; lows and highs are the ends
+    of 95 % intervals, or None for a number that came without (one read from the paper).
+    """
+    _need(table)
+    fig, axes = _figure(3.5)
+    ax = axes[0, 0]
+    for index, (label, (bandwidths, *numbers)) in enumerate(table.items()):
+        _errorbar(ax, bandwidths, *numbers, index, label=label, ls=DASHES[index % len(DASHES)])
+    ax.set_xticks(sorted({int(b) for entry in table.values() for b in entry[0]}))
+    ax.invert_xaxis()
+    ax.set(xlabel="bandwidth b (b × b frequencies kept)", ylabel="accuracy (%)")
+    _legend(ax)
+    return _finish(fig, title, mark)
+
+
+def radial(energies, *, title=None, mark=None) -> Figure:
+    """Share of the energy by frequency radius; energies: {label: 1-D, from `radial_energy`}."""
+    _need(energies)
+    fig, axes = _figure(3.5)
+    ax = axes[0, 0]
+    for index, (label, energy) in enumerate(energies.items()):
+        energy = np.asarray(energy, float)
+        share = energy / energy.sum()
+        ax.semilogy(np.where(share > 0, share, np.nan), label=label, markevery=(index, 4),
+                    **_look(index, index))
+    ax.set(xlabel="distance from zero frequency (cycles / image)", ylabel="share of energy")
+    _legend(ax)
+    return _finish(fig, title, mark)
+
+
+def attack_bars(table, *, title=None, mark=None) -> Figure:
+    """Accuracy of each method under each attack: points with bars for their 95 % intervals.
+
+    table: {method: {attack: (accuracy, low, high)}}, fractions; low and high may be None. The
+    attacks stand in the order they first appear; one a method lacks is shown as "not run".
+    """
+    _need(table)
+    attacks = list(dict.fromkeys(attack for row in table.values() for attack in row))
+    fig, axes = _figure(3.5)
+    ax, step = axes[0, 0], 0.8 / len(table)
+    for index, (method, row) in enumerate(table.items()):
+        offset = (index - (len(table) - 1) / 2) * step
+        places = {attack: place + offset for place, attack in enumerate(attacks)}
+        numbers = zip(*row.values(), strict=True)
+        _errorbar(ax, [places[attack] for attack in row], *numbers, index, label=method, ls="")
+        for attack in places.keys() - row.keys():
+            ax.text(places[attack], 0.02, "not run", rotation=90, ha="center", va="bottom",
+                    color=COLORS[index % len(COLORS)], fontsize=8,
+                    transform=ax.get_xaxis_transform())
+    for place in range(1, len(attacks), 2):
+        ax.axvspan(place - 0.5, place + 0.5, color="#F2F2F2", zorder=0)
+    ax.set_xlim(-0.5, len(attacks) - 0.5)
+    ax.set_xticks(range(len(attacks)), attacks)
+    ax.grid(axis="x", visible=False)
+    ax.set(xlabel="attack", ylabel="accuracy (%)")
+    _legend(ax)
+    return _finish(fig, title, mark)
+
+
+def _over_epochs(lines, best, drop):
+    _need(lines)
+    unknown = best.keys() - {line["label"] for line in lines}
+    if unknown:
+        raise ValueError(f"best names no line: {', '.join(sorted(unknown))}")
+    fig, axes = _figure(3.5)
+    ax, groups, styles = axes[0, 0], {}, {}
+    for line in lines:
+        label, epochs = line["label"], np.asarray(line["epochs"])
+        values = np.asarray(line["values"], float)
+        group = groups.setdefault(line.get("group", label), len(groups))
+        style = styles.setdefault(line.get("style", label), len(styles))
+        look = _look(group, style)
+        ax.plot(epochs, values, label=label, markevery=max(1, len(epochs) // 8), **look)
+        if label in best:
+            at = epochs == best[label]
+            if not at.any():
+                raise ValueError(f"best epoch {best[label]} of {label} is not among its epochs")
+            ax.plot(epochs[at], values[at], "o", markersize=12, markerfacecolor="none",
+                    markeredgewidth=1.8, color=look["color"])
+    if best:
+        ax.plot([], [], "o", markersize=10, markerfacecolor="none", color=GREY, label="best epoch")
+    for index, epoch in enumerate(np.atleast_1d([] if drop is None else drop)):
+        ax.axvline(epoch, color=GREY, lw=1, ls=":",
+                   label=None if index else "learning-rate drop")
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.set_xlabel("epoch")
+    _legend(ax)
+    return fig, ax
+
+
+def _errorbar(ax, x, values, lows, highs, index, **kwargs):
+    values = 100 * np.asarray(values, float)
+    ends = None
+    if lows is not None:
+        ends = np.stack([values - 100 * np.asarray(lows, float),
+                         100 * np.asarray(highs, float) - values]).clip(0)
+    ax.errorbar(x, values, ends, capsize=3, color=COLORS[index % len(COLORS)],
+                marker=MARKERS[index % len(MARKERS)], markersize=5, **kwargs)
+
+
+def _look(color, style):
+    return {"color": COLORS[color % len(COLORS)], "ls": DASHES[style % len(DASHES)],
+            "marker": MARKERS[style % len(MARKERS)], "markersize": 5, "lw": 1.6}
+
+
+def _need(data):
+    if not data:
+        raise ValueError("nothing to draw: no series was given")
+
+
+def _figure(height, *, rows=1, columns=1):
+    fig, axes = plt.subplots(rows, columns, figsize=(6, height), dpi=160, squeeze=False,
+                             layout="constrained" if rows * columns == 1 else "compressed",
+                             facecolor="white")
+    for ax in axes.flat:
+        ax.set_facecolor("white")
+        if rows * columns == 1:
+            ax.spines[["top", "right"]].set_visible(False)
+            ax.grid(color="#DDDDDD", lw=0.6)
+            ax.set_axisbelow(True)
+    return fig, axes
+
+
+def _legend(ax):
+    handles, labels = ax.get_legend_handles_labels()
+    columns = 3 if max(map(len, labels)) < 14 else 2
+    ax.figure.set_figheight(ax.figure.get_figheight() + 0.2 * -(-len(labels) // columns))
+    # borderaxespad counts in letter heights: the room of the tick labels and the axis label.
+    ax.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=4,
+              ncols=columns, frameon=False, handlelength=3.5)
+
+
+def _finish(fig, title, mark):
+    if title:
+        fig.suptitle(title)
+    if mark:
+        fig.supxlabel(mark, color="#B00020", fontsize=10, weight="bold")
+    plt.close(fig)
+    return fig

@@ -1,0 +1,135 @@
+"""Files that hold numbers: atomic writes, provenance, compact per-example flags, result JSONs."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import time
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+
+LIBRARIES = ("torch", "torchvision", "numpy", "pyautoattack", "scikit-learn")
+
+
+@contextmanager
+def atomic(path: str | Path):
+    """A temporary path beside `path`, moved onto it (after fsync) only when the block succeeds."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
+        raise OSError(f"cannot write {path} ({error}); what was there before is intact") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, content: dict) -> None:
+    """Write strict JSON (no NaN) atomically."""
+    text = json.dumps(content, indent=1, allow_nan=False)
+    with atomic(path) as temporary:
+        temporary.write_text(text + "\n")
+
+
+def read_json(path: str | Path) -> dict:
+    """Read JSON; ValueError naming the file when it is damaged."""
+    try:
+        return json.loads(Path(path).read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: damaged JSON ({error}); delete it to compute it again") \
+            from error
+
+
+@contextmanager
+def lock(folder: Path):
+    """Hold `folder` for this process; RuntimeError when another one has it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / ".lock", "w")
+    except OSError as error:
+        raise RuntimeError(f"cannot write to {folder}: {error.strerror}; choose another runs_dir") \
+            from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RuntimeError(f"{folder} is in use by another process") from None
+        yield
+
+
+def pack_flags(flags) -> str:
+    """Per-example booleans as base64 of packed bits, first example in the highest bit."""
+    return base64.b64encode(np.packbits(np.asarray(flags, dtype=bool)).tobytes()).decode()
+
+
+def unpack_flags(text: str, count: int) -> np.ndarray:
+    """The `count` booleans that `pack_flags` wrote."""
+    bits = np.unpackbits(np.frombuffer(base64.b64decode(text), dtype=np.uint8))
+    if len(bits) < count:
+        raise ValueError(f"{len(bits)} flags stored, {count} expected")
+    return bits[:count].astype(bool)
+
+
+def score(flags) -> dict:
+    """{"correct", "total", "flags"} of per-example booleans, as stored in a result."""
+    flags = np.asarray(flags, dtype=bool)
+    return {"correct": int(flags.sum()), "total": len(flags), "flags": pack_flags(flags)}
+
+
+def file_checksum(path: str | Path) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def code_fingerprint(*modules: str) -> str:
+    """A short hash over the source of these frlib modules: it changes when they do."""
+    folder, digest = Path(__file__).parent, hashlib.sha256()
+    for module in sorted(modules):
+        digest.update((folder / f"{module}.py").read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def provenance(device: str = "cpu") -> dict:
+    """Where and with what a number is made: commit, dirty flag, versions, device, threads, date."""
+    import torch
+
+    versions = {"python": platform.python_version()}
+    for library in LIBRARIES:
+        try:
+            versions[library] = version(library)
+        except PackageNotFoundError:
+            versions[library] = "not installed"
+    name = torch.cuda.get_device_name() if device == "cuda" else _processor()
+    return {**_commit(), "versions": versions, "device": name,
+            "threads": torch.get_num_threads(),
+            "date": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())}
+
+
+def _commit() -> dict:
+    def git(*words):
+        return subprocess.run(["git", *words], cwd=Path(__file__).parent, text=True, timeout=20,
+                              capture_output=True, check=True).stdout.strip()
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": "unknown", "dirty": None}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    return f"CPU {name}, {os.cpu_count()} cores"

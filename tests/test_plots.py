@@ -1,0 +1,120 @@
+"""Every figure draws, opaque and labelled, and carries the mark it is given."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgba
+from matplotlib.text import Text
+
+from frlib import plots
+
+MARK = "smoke preset: not comparable with the paper"
+RNG = np.random.default_rng(0)
+EPOCHS = [1, 2, 3]
+LINES = [
+    {"label": "at clean", "epochs": EPOCHS, "values": [0.3, 0.4, 0.5], "group": "at"},
+    {"label": "at PGD", "epochs": EPOCHS, "values": [0.2, None, 0.3], "group": "at"},
+    {"label": "at-fr PGD", "epochs": EPOCHS, "values": np.array([0.1, 0.2, 0.3])},
+]
+SPECTRUM = {"title": "horse", "clean_spectrum": RNG.random((8, 8)), "adv_spectrum": np.ones((8, 8))}
+FLAT = {"title": "flat", "clean_spectrum": np.ones((4, 5)), "adv_spectrum": np.ones((4, 5))}
+IMAGES = {"clean_image": RNG.random((8, 8, 3)), "adv_image": RNG.random((8, 8, 3))}
+ATTACKS = {"at": {"clean": (0.8, 0.78, 0.82), "AA": (0.5, None, None)},
+           "at-fr": {"clean": (0.8, 0.79, 0.81)}}
+FILTERED = {"natural": ([8, 6], [0.9, 0.5], [0.88, 0.48], [0.92, 0.52]),
+            "paper": ([8, 4], [0.94, 0.4], None, None)}
+
+FIGURES = {
+    "kernels": lambda **k: plots.kernels({"at": RNG.normal(size=(5, 3, 3, 3))}, count=4, **k),
+    "kernels, one channel": lambda **k: plots.kernels({"a": np.zeros((2, 1, 3, 3))}, **k),
+    "roughness": lambda **k: plots.roughness({"natural": RNG.random(900), "at": [1.0]}, **k),
+    "spectra": lambda **k: plots.spectra([SPECTRUM | IMAGES], **k),
+    "spectra, no images": lambda **k: plots.spectra([SPECTRUM], **k),
+    "spectra, no attack": lambda **k: plots.spectra([FLAT], **k),
+    "curves": lambda **k: plots.curves(LINES, best={"at PGD": 3}, drop=[2, 3], **k),
+    "losses": lambda **k: plots.losses(LINES, drop=2, log=True, **k),
+    "low_pass_accuracy": lambda **k: plots.low_pass_accuracy(FILTERED, **k),
+    "radial": lambda **k: plots.radial({"clean": [4.0, 1.0, 0.0], "adv": np.ones(3)}, **k),
+    "attack_bars": lambda **k: plots.attack_bars(ATTACKS, **k),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_is_labelled_opaque_and_marked(name):
+    fig = FIGURES[name](title="A title", mark=MARK)
+    fig.draw_without_rendering()
+    assert all(to_rgba(part.get_facecolor()) == (1, 1, 1, 1) for part in (fig, *fig.axes))
+    assert any(ax.get_xlabel() for ax in fig.axes) and any(ax.get_ylabel() for ax in fig.axes)
+    assert not plt.get_fignums(), "a figure was left open"
+    texts = {text.get_text(): text for text in fig.findobj(Text) if text.get_visible()}
+    assert "A title" in texts
+    box, page = texts[MARK].get_window_extent(), fig.bbox
+    assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1
+    for legend in filter(None, (ax.get_legend() for ax in fig.axes)):
+        assert legend.get_window_extent().y0 >= box.y1, "the legend covers the mark"
+
+
+def lines_of(fig):
+    return {line.get_label(): line for line in fig.axes[0].get_lines()}
+
+
+def test_accuracy_is_shown_in_percent_and_gaps_stay_gaps():
+    fig = plots.curves(LINES)
+    np.testing.assert_allclose(lines_of(fig)["at PGD"].get_ydata(), [20, np.nan, 30])
+    assert fig.axes[0].get_ylabel() == "accuracy (%)"
+
+
+def test_lines_of_one_group_share_a_colour_and_no_two_lines_look_the_same():
+    lines = lines_of(plots.curves(LINES))
+    look = {label: (line.get_color(), line.get_marker()) for label, line in lines.items()}
+    assert look["at clean"][0] == look["at PGD"][0] != look["at-fr PGD"][0]
+    assert len(set(look.values())) == 3
+
+
+def test_the_best_epoch_is_ringed_and_a_wrong_one_refused():
+    ring = [line for line in plots.curves(LINES, best={"at PGD": 3}).axes[0].get_lines()
+            if line.get_markersize() == 12]
+    assert [(*line.get_xdata(), *line.get_ydata()) for line in ring] == [(3, 30)]
+    with pytest.raises(ValueError, match="best names no line: nobody"):
+        plots.curves(LINES, best={"nobody": 3})
+    with pytest.raises(ValueError, match="best epoch 9 of at PGD"):
+        plots.curves(LINES, best={"at PGD": 9})
+
+
+def test_no_filter_stands_at_the_left_and_an_interval_is_as_long_as_given():
+    ax = plots.low_pass_accuracy(FILTERED).axes[0]
+    assert ax.xaxis_inverted() and list(ax.get_xticks()) == [4, 6, 8]
+    bars = ax.containers[0].lines[2][0].get_segments()
+    np.testing.assert_allclose([bar[:, 1] for bar in bars], [[88, 92], [48, 52]])
+
+
+def test_an_attack_that_was_not_run_says_so():
+    texts = [text.get_text() for text in plots.attack_bars(ATTACKS).axes[0].texts]
+    assert texts == ["not run"]
+
+
+def test_image_columns_are_left_out_when_no_row_has_images():
+    assert len(plots.spectra([SPECTRUM]).axes) == 3 + 2  # with the two colour bars
+    assert len(plots.spectra([SPECTRUM, SPECTRUM | IMAGES]).axes) == 2 * 5 + 2
+
+
+def test_a_given_difference_replaces_the_one_of_the_mean_spectra():
+    fig = plots.spectra([SPECTRUM | {"difference": np.full((8, 8), 7.0)}])
+    assert (fig.axes[2].get_images()[0].get_array() == 7).all()
+
+
+def test_radial_energy_is_shown_as_a_share_without_zeros():
+    share = lines_of(plots.radial({"clean": [4.0, 1.0, 0.0]}))["clean"].get_ydata()
+    np.testing.assert_allclose(share, [0.8, 0.2, np.nan])
+
+
+@pytest.mark.parametrize("function", [plots.kernels, plots.roughness, plots.spectra, plots.curves,
+                                      plots.losses, plots.low_pass_accuracy, plots.radial,
+                                      plots.attack_bars])
+def test_nothing_to_draw_is_an_error(function):
+    with pytest.raises(ValueError, match="nothing to draw"):
+        function([] if function in (plots.spectra, plots.curves, plots.losses) else {})

@@ -1,0 +1,172 @@
+"""Spectral functions on inputs whose answer is known on paper."""
+
+import itertools
+import math
+import re
+
+import pytest
+import torch
+
+from frlib.spectral import amplitude, kernel_roughness, kernel_roughnesses, low_pass, radial_energy
+
+SHAPES = [(2, 3, 32, 32), (2, 3, 9, 9), (2, 1, 8, 13), (1, 2, 7, 12)]
+
+
+def wave(cycles, n=32, axis=-1):
+    """(1, 1, n, n): 0.5 plus a cosine of the given number of cycles along one axis."""
+    angle = 2 * math.pi * cycles * torch.arange(n, dtype=torch.float64) / n
+    image = (0.5 + 0.5 * angle.cos()).float().expand(n, n)
+    return (image if axis == -1 else image.T)[None, None]
+
+
+@pytest.mark.parametrize("axis", [-2, -1])
+@pytest.mark.parametrize(("bandwidth", "strength"), [(9, 0), (10, 0.5), (11, 1), (32, 1)])
+def test_a_wave_of_five_cycles_passes_from_bandwidth_eleven_on(axis, bandwidth, strength):
+    # Bandwidth 10 holds frequency -5 but not +5: the real part passes half the wave.
+    x = wave(5, axis=axis)
+    expected = 0.5 + strength * (x - 0.5)
+    torch.testing.assert_close(low_pass(x, bandwidth), expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_full_bandwidth_changes_nothing(shape):
+    x = torch.rand(shape)
+    torch.testing.assert_close(low_pass(x, max(shape[-2:])), x, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_bandwidth_one_leaves_the_mean(shape):
+    x = torch.rand(shape)
+    mean = x.mean((-2, -1), keepdim=True).expand(shape)
+    torch.testing.assert_close(low_pass(x, 1), mean, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("bandwidth", [1, 4, 5, 32])
+def test_a_constant_image_passes_whole(bandwidth):
+    x = torch.full((1, 3, 32, 32), 0.3)
+    torch.testing.assert_close(low_pass(x, bandwidth), x)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("bandwidth", [3, 4, 6])
+def test_low_pass_is_the_filter_of_the_paper_spelled_out(shape, bandwidth):
+    x = torch.rand(shape)
+    height, width = shape[-2:]
+    spectrum = torch.fft.fftshift(torch.fft.fft2(x), dim=(-2, -1))
+    top, left = height // 2 - bandwidth // 2, width // 2 - bandwidth // 2
+    patch = torch.zeros_like(spectrum)
+    inside = (..., slice(top, top + bandwidth), slice(left, left + bandwidth))
+    patch[inside] = spectrum[inside]
+    expected = torch.fft.ifft2(torch.fft.ifftshift(patch, dim=(-2, -1))).real
+    torch.testing.assert_close(low_pass(x, bandwidth), expected, atol=1e-6, rtol=0)
+
+
+def test_low_pass_is_linear_and_differentiable():
+    x, z = torch.rand(2, 2, 3, 10, 10, dtype=torch.float64)
+    mixed = low_pass(2 * x - 3 * z, 6)
+    torch.testing.assert_close(mixed, 2 * low_pass(x, 6) - 3 * low_pass(z, 6))
+    assert torch.autograd.gradcheck(lambda x: low_pass(x, 3), x[:1, :1].requires_grad_())
+
+
+def test_an_odd_bandwidth_applied_twice_is_applied_once():
+    once = low_pass(torch.rand(1, 1, 12, 12), 5)
+    torch.testing.assert_close(low_pass(once, 5), once)
+
+
+def test_a_side_shorter_than_the_bandwidth_is_left_alone():
+    x = wave(2, n=32)[..., :6, :]  # constant along its 6 rows, 2 cycles along its 32 columns
+    torch.testing.assert_close(low_pass(x, 8), x, atol=1e-6, rtol=0)
+    x = torch.rand(1, 1, 6, 1).expand(1, 1, 6, 32)
+    torch.testing.assert_close(low_pass(x, 8), x, atol=1e-6, rtol=0)
+
+
+def test_empty_and_non_contiguous_batches_keep_shape_and_dtype():
+    empty = torch.rand(0, 3, 8, 8, dtype=torch.float64)
+    for out in (low_pass(empty, 4), amplitude(empty)):
+        assert out.shape == empty.shape and out.dtype == empty.dtype
+    x = torch.rand(2, 8, 10, 3).permute(0, 3, 1, 2)
+    assert not x.is_contiguous()
+    torch.testing.assert_close(low_pass(x, 5), low_pass(x.contiguous(), 5))
+    torch.testing.assert_close(amplitude(x), amplitude(x.contiguous()))
+
+
+@pytest.mark.parametrize("bandwidth", [0, -1, 13, 4.0, True, None, "4"])
+def test_a_wrong_bandwidth_is_told_what_it_may_be(bandwidth):
+    message = f"an int in 1..12 for 8x12 images, got {bandwidth!r}"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        low_pass(torch.rand(1, 1, 8, 12), bandwidth)
+
+
+@pytest.mark.parametrize("function", [lambda x: low_pass(x, 2), amplitude, radial_energy])
+def test_only_float_batches_are_images(function):
+    with pytest.raises(ValueError, match=r"4-D \(N, C, H, W\), got shape \(3, 8, 8\)"):
+        function(torch.rand(3, 8, 8))
+    for dtype in (torch.uint8, torch.float16, torch.complex64):
+        with pytest.raises(ValueError, match=f"float32.*got {dtype}"):
+            function(torch.zeros(1, 3, 8, 8, dtype=dtype))
+
+
+def test_amplitude_puts_each_frequency_in_its_place():
+    out = amplitude(wave(5))[0, 0]
+    expected = torch.zeros(32, 32)
+    expected[16, 16] = 0.5 * 32  # the mean, times sqrt(H * W)
+    expected[16, 16 - 5] = expected[16, 16 + 5] = 0.25 * 32
+    torch.testing.assert_close(out, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_radial_energy_sums_to_the_energy_of_the_image(shape):
+    x = torch.rand(shape)
+    total = x.square().sum((-2, -1)).mean()
+    torch.testing.assert_close(radial_energy(x).sum(), total)
+
+
+def test_radial_energy_of_a_wave_sits_at_its_radius():
+    energy = radial_energy(torch.cat([wave(5), wave(5, axis=-2)]))
+    expected = torch.zeros(24)  # radii 0 .. round(16 * sqrt(2)) = 23
+    expected[0], expected[5] = 0.25 * 32 ** 2, 0.125 * 32 ** 2
+    torch.testing.assert_close(energy, expected, atol=1e-3, rtol=0)
+
+
+def test_radial_energy_refuses_an_empty_batch():
+    with pytest.raises(ValueError, match="at least one image"):
+        radial_energy(torch.rand(0, 3, 8, 8))
+
+
+def test_roughness_of_known_kernels():
+    checkerboard = torch.tensor([[1.0, -1, 1], [-1, 1, -1], [1, -1, 1]])
+    stripes = torch.tensor([[1.0, -1, 1]]).expand(3, 3)
+    roughest = torch.outer(*[torch.tensor([1.0, -2, 1])] * 2)
+    kernels = torch.stack([torch.ones(3, 3), torch.zeros(3, 3), checkerboard, stripes, roughest])
+    expected = torch.tensor([[0, 0, 12 * 4 / 9, 6 * 4 / 9, 6]])
+    torch.testing.assert_close(kernel_roughnesses(kernels[None]), expected)
+    assert kernel_roughness(kernels[None]) == pytest.approx(expected.mean().item())
+
+
+def test_the_checkerboard_is_the_roughest_pattern_of_signs():
+    signs = torch.tensor(list(itertools.product([1.0, -1.0], repeat=9))).view(512, 1, 3, 3)
+    checkerboard = torch.tensor([1.0, -1, 1, -1, 1, -1, 1, -1, 1]).view(1, 1, 3, 3)
+    values = kernel_roughnesses(signs)
+    assert values.max().item() == pytest.approx(kernel_roughness(checkerboard))
+    assert (values == values.max()).sum() == 2  # itself and its negative
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-3, -1.0, 1e30])
+def test_roughness_does_not_depend_on_the_scale(scale):
+    weight = torch.randn(4, 3, 3, 3)
+    torch.testing.assert_close(kernel_roughnesses(scale * weight), kernel_roughnesses(weight))
+
+
+def test_roughness_stays_below_its_bound_and_takes_a_parameter():
+    weight = torch.nn.Conv2d(3, 64, 3).weight
+    assert 0 < kernel_roughness(weight) < 6
+    assert kernel_roughnesses(torch.randn(8, 2, 7, 1)).shape == (8, 2)
+
+
+def test_roughness_refuses_what_has_none():
+    with pytest.raises(ValueError, match="1x1 kernel has no neighbouring weights"):
+        kernel_roughness(torch.ones(4, 3, 1, 1))
+    for weight in (torch.ones(3, 3), torch.ones(1, 1, 3, 3, dtype=torch.int64),
+                   torch.ones(0, 3, 3, 3)):
+        with pytest.raises(ValueError, match=r"\(out, in, kh, kw\)"):
+            kernel_roughness(weight)
