@@ -64,7 +64,7 @@ class Config:
     weight_decay: float = knob(5e-4, "of SGD, on every parameter", low=0, high=1)
 
     eps: float = knob(8 / 255, "attack radius, L-infinity, images in [0, 1]", low=0, high=1)
-    step_size: float = knob(2 / 255, "PGD step in training and in PGD-20", low=0, high=1)
+    step_size: float = knob(2 / 255, "PGD step in training", low=0, high=1)
     steps: int = knob(10, "PGD steps in training", low=1)
     attack_mode: str = knob("eval", "the model's mode while it is attacked in training",
                             choices=("eval", "train"))
