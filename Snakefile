@@ -1,0 +1,159 @@
+# The pipeline: runs -> results -> executed notebooks -> generated tables -> book.
+#
+#   snakemake -n --config preset=mini data=data        the plan
+#   snakemake -j2 --config preset=mini data=data       do it; what is done is not done again
+#
+# A rule depends on the preset, the notebook and the library files that decide its output.
+
+import sys
+from pathlib import Path
+
+from frlib import config as settings
+from frlib import judge, report, train
+
+PRESET = config.get("preset", "smoke")
+DATA = config.get("data", "data")
+RUNS = config.get("runs", "runs")
+SETTINGS = settings.load(PRESET)
+NAME = SETTINGS.preset_name
+PRESET_FILE = settings.presets().get(PRESET, PRESET)
+PYTHON = sys.executable
+BIN = Path(PYTHON).parent
+COMMON = f"--preset {PRESET} --data-root {DATA} --runs-dir {RUNS}"
+PAPERMILL = (
+    "TQDM_DISABLE=1 {PYTHON} -m papermill --no-progress-bar --log-level WARNING {input.notebook} "
+    "{output.notebook} -p preset {PRESET} -p data_root {DATA} -p runs_dir {RUNS} -p seed {SEED}"
+)
+SEED = SETTINGS.seeds[0]  # the seed that the notebooks show
+TRAINED = {"01_train_baseline": ["natural", "at"], "02_train_fr": ["at-fr"], "03_train_fr_swa": ["at-fr"]}
+REPORTS = ["04_attack_benchmark", "05_spectral_figures"]
+NOTEBOOKS = [*TRAINED, *REPORTS]
+LABELS = [label for run in SETTINGS.runs for label in judge.siblings(run)]
+
+
+def library(*modules):
+    return [f"frlib/{module}.py" for module in modules]
+
+
+def run_of(label):
+    """The training that a result is read from: "at-swa@..." -> "at@..."."""
+    method, at, changes = label.partition("@")
+    return settings.METHODS[method][0] + at + changes
+
+
+def finished(label, seed=SEED):
+    return f"{RUNS}/{NAME}/{run_of(label)}/seed{seed}/finished.json"
+
+
+RESULTS = [f"{RUNS}/results/{NAME}/{label}/seed{seed}.json" for label in LABELS for seed in SETTINGS.seeds]
+FIGURES = f"{RUNS}/results/{NAME}/figures/seed{SEED}.json"
+GENERATED = [f"book/generated/{page}.md" for page in report.PAGES]
+COMMITTED = sorted(map(str, Path("results").rglob("*.json")))
+
+
+wildcard_constraints:
+    label="[^/]+",
+    seed="[0-9]+",
+
+
+localrules: generated, book
+
+
+rule book:
+    input:
+        notebooks=expand(f"{RUNS}/notebooks/{NAME}/{{page}}.ipynb", page=NOTEBOOKS),
+        generated=GENERATED,
+        prose=[p for p in map(str, Path("book").rglob("*"))
+               if Path(p).is_file() and not p.startswith(("book/executed", "book/generated"))
+               and "__pycache__" not in p],
+        settings=["_config.yml", "_toc.yml"],
+    output:
+        "_build/html/index.html",
+    params:
+        preset=NAME,  # all presets share the page: another one makes it anew
+    shell:
+        "mkdir -p book/executed && cp {input.notebooks} book/executed/ && "
+        "{BIN}/jupyter-book build . -W --keep-going"
+
+
+rule train:
+    input:
+        PRESET_FILE,
+        library(*train.CODE),
+    output:
+        f"{RUNS}/{NAME}/{{label}}/seed{{seed}}/finished.json",
+    log:
+        f"{RUNS}/{NAME}/{{label}}/seed{{seed}}/train.log",
+    threads: max(1, SETTINGS.threads)
+    shell:
+        "TQDM_DISABLE=1 OMP_NUM_THREADS={threads} {PYTHON} -m frlib train {COMMON} "
+        "--run {wildcards.label} --seed {wildcards.seed} 2> {log} || (tail -n 3 {log}; exit 1)"
+
+
+rule judge:
+    input:
+        lambda wildcards: finished(wildcards.label, wildcards.seed),
+        library(*judge.CODE),
+    output:
+        f"{RUNS}/results/{NAME}/{{label}}/seed{{seed}}.json",
+    log:
+        f"{RUNS}/{NAME}/{{label}}/seed{{seed}}/judge.log",
+    threads: max(1, SETTINGS.threads)
+    shell:
+        "TQDM_DISABLE=1 OMP_NUM_THREADS={threads} {PYTHON} -m frlib judge {COMMON} "
+        "--run {wildcards.label} --seed {wildcards.seed} 2> {log} || (tail -n 3 {log}; exit 1)"
+
+
+rule training_page:
+    input:
+        notebook="notebooks/{page}.ipynb",
+        runs=lambda wildcards: [finished(label) for label in TRAINED[wildcards.page]],
+        library=library("plots", "report"),
+        committed=COMMITTED,
+    output:
+        notebook=f"{RUNS}/notebooks/{NAME}/{{page}}.ipynb",
+    wildcard_constraints:
+        page="|".join(TRAINED),
+    shell:
+        PAPERMILL
+
+
+rule benchmark:
+    input:
+        notebook="notebooks/04_attack_benchmark.ipynb",
+        results=RESULTS,
+        library=library("plots", "report"),
+        committed=COMMITTED,
+    output:
+        notebook=f"{RUNS}/notebooks/{NAME}/04_attack_benchmark.ipynb",
+    shell:
+        PAPERMILL
+
+
+rule figures:
+    input:
+        notebook="notebooks/05_spectral_figures.ipynb",
+        runs=[finished(label) for label in LABELS],
+        results=RESULTS,
+        library=library("plots", "report", "spectral", "attacks", "evaluate"),
+        committed=COMMITTED,
+    output:
+        notebook=f"{RUNS}/notebooks/{NAME}/05_spectral_figures.ipynb",
+        figures=FIGURES,
+    shell:
+        PAPERMILL
+
+
+rule generated:
+    input:
+        RESULTS,
+        FIGURES,
+        "book/claims.yml",
+        library("report"),
+        COMMITTED,
+    output:
+        GENERATED,
+    params:
+        preset=NAME,
+    shell:
+        "{PYTHON} -m frlib report {COMMON}"

@@ -1,0 +1,63 @@
+"""The pipeline's steps as commands: python -m frlib {train,judge,report,publish} --help"""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+import yaml
+
+from frlib import config, judge, pages, report, train
+from frlib.results import atomic
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m frlib", description=__doc__)
+    parser.add_argument("step", choices=("train", "judge", "report", "publish"))
+    parser.add_argument("--preset", default="smoke", help="a name, or the path of a .yaml file")
+    parser.add_argument("--run", default="at", help="method[@key=value,...], as at-fr@epochs=3")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--data-root", default="data")
+    parser.add_argument("--runs-dir", default="runs")
+    parser.add_argument("--out", default="book/generated", help="where `report` writes its pages")
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    try:
+        settings = config.load(given.preset, seed=given.seed, data_root=given.data_root,
+                               runs_dir=given.runs_dir, **config.parse_label(given.run))
+        if given.step == "train":
+            train.train(settings)
+        elif given.step == "judge":
+            judge.judge(settings)
+        elif given.step == "report":
+            name, _ = pages.shown(settings)
+            report.write_pages(config.resolve(given.out), name,
+                               config.resolve(given.runs_dir) / "results",
+                               config.project_root() / "results")
+        else:
+            publish(config.resolve(given.runs_dir) / "results" / settings.preset_name,
+                    config.project_root() / "results" / settings.preset_name)
+    except (ValueError, OSError, RuntimeError, FloatingPointError, yaml.YAMLError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def publish(fresh: Path, committed: Path) -> None:
+    """Copy new result files among the committed ones; FileExistsError for one that is there."""
+    files = sorted(fresh.glob("*/seed*.json"))
+    if not files:
+        raise FileNotFoundError(f"no results under {fresh}")
+    targets = {file: committed / file.relative_to(fresh) for file in files}
+    taken = [str(target) for file, target in targets.items()
+             if target.exists() and target.read_bytes() != file.read_bytes()]
+    if taken:
+        raise FileExistsError(f"published already, and different: {', '.join(taken)}; "
+                              "remove those that the new ones shall replace")
+    for file, target in targets.items():
+        with atomic(target) as temporary:
+            temporary.write_bytes(file.read_bytes())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

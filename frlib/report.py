@@ -1,0 +1,275 @@
+"""Result files in, the book's generated tables out.
+
+Nothing is typed in: a figure of the paper comes from book/claims.yml, one of ours from a result
+file, `<folder>/<preset>/<label>/seed<k>.json`; what is missing is "not run". Where a label has
+several seeds, a table shows their mean, with the interval of one set of test images.
+"""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+
+import numpy as np
+
+from frlib.config import project_root
+from frlib.results import atomic, code_fingerprint, read_json
+from frlib.verdict import NOT_RUN, TABLE1_METHOD, VERDICTS, evidence, find, interval, paper, verdict
+
+PAGES = ("paper_table1", "paper_table2", "headline", "claims", "table1", "table2", "readings",
+         "provenance")
+NONE = "—"  # there is no such figure
+SMOKE = '<div class="smoke-mark">Smoke preset: not comparable with the paper.</div>\n\n'
+READINGS = {"at": "AT", "at-fr": "AT-FR, class",
+            "at-fr@fr_transform=batch-class": "AT-FR, batch-class", "at-swa": "AT-SWA",
+            "at-fr-swa": "AT-FR-SWA, class",
+            "at-fr-swa@fr_transform=batch-class": "AT-FR-SWA, batch-class"}
+INPUTS = {"clean": "clean", "pgd20": "PGD-20"}
+
+
+def collect(preset: str, *folders: str | Path) -> dict[str, dict[int, dict]]:
+    """{label: {seed: result}} of a preset; of two files for one label and seed the first folder's.
+
+    The label "figures" holds what notebook 05 wrote. Each result gains its "file". Raises
+    ValueError naming the file for damaged JSON, a file that is no result, or an odd file name.
+    """
+    files = {}
+    for folder in folders:
+        for path in sorted((Path(folder) / preset).glob("*/seed*.json")):
+            if not path.stem[4:].isdigit():
+                raise ValueError(f"{path}: result files are named seed<number>.json")
+            files.setdefault((path.parent.name, int(path.stem[4:])), path)
+    found: dict[str, dict[int, dict]] = {}
+    for (label, seed), path in sorted(files.items()):
+        result = read_json(path)
+        key = "table1" if label == "figures" else "scores"
+        if not isinstance(result, dict) or not isinstance(result.get(key), dict):
+            raise ValueError(f"{path}: not a result file (no {key!r}); delete it to compute again")
+        root = project_root()
+        name = path.resolve().relative_to(root) if path.resolve().is_relative_to(root) else path
+        found.setdefault(label, {})[seed] = {**result, "file": str(name)}
+    return found
+
+
+# ---- cells and tables
+
+def _accuracy(scores: dict) -> tuple[float, float, float]:
+    """Mean accuracy over seeds and its interval, fractions; the images count once."""
+    share = sum(s["correct"] for s in scores.values()) / sum(s["total"] for s in scores.values())
+    total = min(s["total"] for s in scores.values())
+    return share, *interval(share * total, total)
+
+
+def _cell(results, label, *path) -> str:
+    scores = find(results, label, *path)
+    if not scores:
+        return NOT_RUN
+    share, low, high = (100 * value for value in _accuracy(scores))
+    return f"{share:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def _table(preset, name, caption, head, rows, classes="numbers", widths=None) -> str:
+    """A captioned list-table, below the mark if the preset is smoke."""
+    options = [f":name: {name}", f":class: {classes}", ":header-rows: 1"]
+    options += [f":widths: {widths}"] if widths else []
+    lines = [f"{'  -' if i else '* -'} {cell}" for row in [head, *rows] for i, cell in
+             enumerate(row)]
+    mark = SMOKE if preset == "smoke" else ""
+    return mark + "\n".join([f"```{{list-table}} {caption}", *options, "", *lines, "```", ""])
+
+
+def _setting(preset: str, results: dict) -> str:
+    """What our figures in a table come from: preset, model, data, how many images, seeds."""
+    plain = {label: seeds for label, seeds in results.items()
+             if label != "figures" and "@" not in label}
+
+    def stored(*path):
+        values = {v for label in plain for v in find(results, label, *path).values()}
+        return "/".join(f"{v:,}" if isinstance(v, int) else v for v in sorted(values)) or "no"
+
+    if not plain:
+        return f"Ours: preset {preset}, {NOT_RUN}."
+    seeds = sorted(set().union(*plain.values()))
+    return (f"Ours: preset {preset}, {stored('config', 'model')} on "
+            f"{stored('config', 'dataset')}, the first {stored('scores', 'clean', 'total')} test "
+            f"images, {stored('scores', 'aa', 'total')} of them for AutoAttack, "
+            f"{'seed' if len(seeds) == 1 else 'mean of seeds'} {', '.join(map(str, seeds))}.")
+
+
+def paper_table1() -> str:
+    """Table 1 of the paper, in percent."""
+    table = paper()["table1"]
+    rows = [[row["model"], INPUTS[row["input"]], *_theirs(row["accuracy"], table["columns"])]
+            for row in table["rows"]]
+    return _table(None, "paper-table1", "Table 1 of the paper: ResNet-18, CIFAR-10; accuracy in % "
+                  "by bandwidth of the low-pass filter (32: no filter).",
+                  ["Model", "Input", *table["columns"]], rows)
+
+
+def paper_table2() -> str:
+    """Table 2 of the paper, in percent."""
+    table = paper()["table2"]
+    rows = [[table["row_titles"][method], *_theirs(row, table["columns"])]
+            for method, row in table["rows"].items()]
+    return _table(None, "paper-table2", "Table 2 of the paper: WRN-34-10, CIFAR-10; accuracy in %.",
+                  ["Method", *table["column_titles"].values()], rows)
+
+
+def _theirs(accuracies: dict, columns) -> list[str]:
+    return [f"{accuracies[c]:.2f}" if c in accuracies else NONE for c in columns]
+
+
+def table1(preset: str, results: dict) -> str:
+    """Table 1 in percent: the paper's, ours, and ours of a natural network at full scale."""
+    table, rows = paper()["table1"], []
+    for row in table["rows"]:
+        sources = {"ours": ("table1", TABLE1_METHOD[row["model"]])}
+        if row["model"] == "natural":
+            sources["ResNet-18"] = ("full_scale",)
+        rows.append([f"{row['model']}, {INPUTS[row['input']]}", "paper",
+                     *_theirs(row["accuracy"], table["columns"])])
+        rows += [["", source, *(_cell(results, "figures", *path, row["input"], str(b))
+                                for b in table["columns"])] for source, path in sources.items()]
+    full = find(results, "figures", "full_scale", "clean", "32").values()
+    note = "; ".join(sorted({f"the first {score['total']:,} test images of CIFAR-10"
+                             for score in full})) or NOT_RUN
+    return _table(preset, "our-table1", "Table 1, rerun: accuracy in % by bandwidth, ours with "
+                  f"95 % intervals. {_setting(preset, results)} “ResNet-18” is the network that "
+                  f"pyautoattack ships: {note}.", ["Model, input", "", *table["columns"]], rows)
+
+
+def _table2(results: dict) -> tuple[list, list]:
+    table, rows = paper()["table2"], []
+    for method in [*table["rows"], "natural"]:
+        rows += [[table["row_titles"].get(method, method.capitalize()), "paper",
+                  *_theirs(table["rows"].get(method, {}), table["columns"])],
+                 ["", "ours", *(_cell(results, method, "scores", c) for c in table["columns"])]]
+    return ["Method", "", *table["column_titles"].values()], rows
+
+
+def table2(preset: str, results: dict) -> str:
+    """Table 2 in percent: the paper's, and ours with 95 % intervals."""
+    return _table(preset, "our-table2", "Table 2, rerun: accuracy in %, ours with 95 % intervals. "
+                  + _setting(preset, results), *_table2(results))
+
+
+def table2_html(preset: str, results: dict) -> str:
+    """`table2` as plain HTML, for display in a notebook."""
+    head, rows = _table2(results)
+    caption = f"Accuracy in %, ours with 95 % intervals. {_setting(preset, results)}"
+    lines = ["<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>"
+             for tag, row in [("th", head), *(("td", row) for row in rows)]]
+    return (f'{SMOKE if preset == "smoke" else ""}<div class="pst-scrollable-table-container">'
+            f'<table class="table numbers"><caption>{html.escape(caption)}'
+            f'</caption><thead>{lines[0]}</thead><tbody>{"".join(lines[1:])}</tbody></table></div>')
+
+
+def claims(preset: str, results: dict) -> str:
+    """Every statement of claims.yml with the paper's figures, ours and the verdict."""
+    titles, rows = paper()["table2"]["row_titles"], []
+    for statement in paper()["statements"]:
+        found = evidence(statement, results)
+        theirs = " > ".join(map(str, statement["paper"] or [])) or NONE
+        ours = "; ".join(f"{titles[c['than']] + ': ' if len(found) > 1 else ''}{_compared(c)}"
+                         for c in found if c) or NOT_RUN
+        rows.append([statement["id"], f"{statement['text']} ({statement['where']})",
+                     ("about " if statement.get("read_off") else "") + theirs, ours,
+                     f"**{verdict(statement, results)}**"])
+    return _table(preset, "claims", "The paper's claims and their verdicts; accuracies in %, "
+                  f"differences in points. {_setting(preset, results)}",
+                  ["", "Claim", "Paper", "Ours", "Verdict"], rows, "claims", "5 38 16 27 14")
+
+
+def _compared(c: dict) -> str:
+    digits = 3 if "kernels" in c["count"] else 1
+    left, right = (f"{round(c[side], digits) + 0.0:.{digits}f}" for side in ("left", "right"))
+    p = f"p = {c['p']:.2g}" if c["p"] >= 0.001 else "p < 0.001"
+    return f"{left} {'=><'[c['order']]} {right} ({p}; {c['count']})"
+
+
+def headline(preset: str, results: dict) -> str:
+    """How many claims have which verdict, and which they are."""
+    found = {s["id"]: verdict(s, results) for s in paper()["statements"]}
+    rows = [[name, list(found.values()).count(name),
+             ", ".join(i for i in found if found[i] == name) or NONE] for name in VERDICTS]
+    return _table(preset, "headline", "Verdicts on the paper's claims. "
+                  + _setting(preset, results), ["Verdict", "Claims", "Which"], rows, "verdicts")
+
+
+def readings(preset: str, results: dict) -> str:
+    """The two readings of the transform beside plain AT: accuracy in %, and the loss term."""
+    columns, rows = {c: paper()["table2"]["column_titles"][c] for c in ("clean", "pgd20", "aa")}, []
+    for label, title in READINGS.items():
+        last = [history[-1] for history in find(results, label, "history").values() if history]
+        terms = [epoch["loss_fr"] for epoch in last if "loss_fr" in epoch]
+        rows.append([title, *(_cell(results, label, "scores", c) for c in columns),
+                     f"{np.mean(terms):.3g}" if terms else NONE if last else NOT_RUN])
+    return _table(preset, "readings", "The two readings of the transform: accuracy in %, and the "
+                  "mean of the FR term (before λ) over the last epoch of training. "
+                  + _setting(preset, results),
+                  ["Method, reading", *columns.values(), "FR term"], rows)
+
+
+def provenance(preset: str, results: dict) -> str:
+    """One row per result file: what made it, when, and whether that code has changed since."""
+    head = ["Result", "Seed", "Commit", "Device", "Threads", "torch", "Training", "Judging",
+            "Date (UTC)", "Warnings", "Code", "File"]
+    current = current_code() if results else {}
+    rows = [_origin(label, seed, result, current)
+            for label, seeds in results.items() for seed, result in seeds.items()]
+    return _table(preset, "provenance", f"The run behind each result of preset {preset}.", head,
+                  rows or [[NOT_RUN] + [NONE] * (len(head) - 1)])
+
+
+def current_code() -> dict[str, str]:
+    """Fingerprints of the code that trains and that judges, as it is now."""
+    from frlib import judge, train  # here, because they import torch
+
+    return {"train": code_fingerprint(*train.CODE), "judge": code_fingerprint(*judge.CODE)}
+
+
+def _origin(label, seed, result, current) -> list:
+    made = [result[k] for k in ("train_provenance", "provenance") if result.get(k)]
+    commits = dict.fromkeys(p["commit"][:7] + ("+dirty" if p["dirty"] else "") for p in made)
+    last = made[-1] if made else {"versions": {}}
+    code, seconds = result.get("code"), result.get("seconds")
+    code = code if isinstance(code, dict) else {}
+    seconds = seconds if isinstance(seconds, dict) else {"judge": seconds}
+    changed = [name for name in current if code.get(name, current[name]) != current[name]]
+    state = f"{', '.join(changed)} code since changed" if changed else "as now" if code else NONE
+    return [f"`{label}`", seed, ", ".join(commits) or NONE, last.get("device", NONE),
+            last.get("threads", NONE), last["versions"].get("torch", NONE),
+            _duration(seconds.get("train")), _duration(seconds.get("judge")),
+            last.get("date", NONE), len(result.get("warnings", [])), state, f"`{result['file']}`"]
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return NONE
+    minutes = round(seconds / 60)
+    return f"{seconds:.0f} s" if seconds < 120 else f"{minutes} min" if minutes < 120 \
+        else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def bars(results: dict) -> dict[str, dict[str, tuple[float, float, float]]]:
+    """{label: {attack: (accuracy, low, high)}}, fractions, as `frlib.plots.attack_bars` takes it.
+
+    Methods stand in the order of table 2, then the other labels; one without scores is left out.
+    """
+    table = paper()["table2"]
+    order = [*(m for m in table["rows"] if m in results),
+             *(label for label in results if label not in table["rows"] and label != "figures")]
+    rows = {label: {title: _accuracy(scores) for attack, title in table["column_titles"].items()
+                    if (scores := find(results, label, "scores", attack))} for label in order}
+    return {label: row for label, row in rows.items() if row}
+
+
+def write_pages(out: str | Path, preset: str, *folders: str | Path) -> None:
+    """Write the tables of a preset, those of PAGES, as `out`/<name>.md, each atomically."""
+    results = collect(preset, *folders)
+    made = [paper_table1(), paper_table2(),
+            *(make(preset, results)
+              for make in (headline, claims, table1, table2, readings, provenance))]
+    for name, text in zip(PAGES, made, strict=True):
+        with atomic(Path(out) / f"{name}.md") as temporary:
+            temporary.write_text(text)

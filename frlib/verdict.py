@@ -1,0 +1,161 @@
+"""Claim by claim: intervals, paired tests on per-example flags, and the verdicts they give.
+
+Results come as `frlib.report.collect` gives them: {label: {seed: result}}. Where a label has
+several seeds, a test sums what happened to each image over the seeds, so that an image counts once.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import yaml
+from scipy import stats
+
+from frlib.results import unpack_flags
+
+VERDICTS = ("reproduced", "within noise", "not reproduced", "not run")
+NOT_RUN = VERDICTS[-1]
+LEVEL = 0.05
+TABLE1_METHOD = {"natural": "natural", "robust": "at"}
+
+
+@functools.cache
+def paper() -> dict:
+    """book/claims.yml: the paper's tables (accuracies in percent) and its `statements`."""
+    path = Path(__file__).resolve().parents[1] / "book" / "claims.yml"
+    return yaml.safe_load(path.read_text())
+
+
+def interval(correct: float, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Exact (Clopper-Pearson) interval, in [0, 1], of the accuracy behind `correct` of `total`.
+
+    Raises ValueError unless 0 <= correct <= total and total > 0.
+    """
+    if not (total > 0 and 0 <= correct <= total):
+        raise ValueError(f"{correct} correct of {total}: no accuracy")
+    tail = (1 - confidence) / 2
+    low = stats.beta.ppf(tail, correct, total - correct + 1) if correct > 0 else 0.0
+    high = stats.beta.isf(tail, correct + 1, total - correct) if correct < total else 1.0
+    return float(low), float(high)
+
+
+def sign_flip(differences) -> float:
+    """Two-sided p of an exact paired test on integer differences, one per image.
+
+    If neither side is better, each difference is as likely to have the other sign; p is the share
+    of sign choices whose sum is as far from 0. For differences of -1, 0 and 1 (one seed, two sets
+    of flags) this is McNemar's exact test.
+    """
+    sizes = Counter(np.abs(differences).astype(int).tolist())
+    chance = np.ones(1)  # of each sum, from -reach to reach
+    for size, count in sizes.items():
+        steps = np.zeros(2 * size * count + 1)
+        steps[::2 * size or 1] = stats.binom.pmf(np.arange(count + 1), count, 0.5) if size else 1
+        chance = np.convolve(chance, steps)
+    reach = len(chance) // 2
+    far = np.abs(np.arange(-reach, reach + 1)) >= abs(int(np.sum(differences)))
+    return min(1.0, float(chance[far].sum()))
+
+
+def evidence(statement: dict, results: dict) -> list[dict | None]:
+    """The comparisons that decide a statement of claims.yml, each None where a run is missing.
+
+    {"than", "left", "right", "count", "order", "p"}: the two sides in percent or points (roughness:
+    its own unit, medians), on what they rest, the sign of left minus right, and the two-sided p.
+    Raises ValueError when the sides come from different test images.
+    """
+    test = statement["test"]
+    if test["kind"] == "methods":
+        greater, metric, than = test["greater"], test["metric"], test.get("than", [])
+        data = [d for m in [greater, *than] for d in find(results, m, "data", "test").values()]
+        if any(d != data[0] for d in data):
+            raise ValueError(f"{statement['id']}: {greater} and {than} have different test data")
+        if metric == "roughness":
+            return [_ranks(results, greater, other) for other in than]
+        left = _per_image(results, greater, metric)
+        if "than_value" in test:
+            if (metric, test["than_value"]) != ("overfitting_gap", 0):
+                raise ValueError(f"{statement['id']}: only a gap has a fixed side, and that is 0")
+            return [_paired(left, {seed: 0 * gaps for seed, gaps in left.items()})]
+        return [_paired(left, _per_image(results, m, metric), than=m) for m in than]
+
+    def flags(model, bandwidth):
+        return _flags(results, "figures", "table1", TABLE1_METHOD[model], test["input"],
+                      str(test[bandwidth]))
+
+    if test["kind"] == "bandwidths":
+        return [_paired(flags(test["model"], "greater_at_bandwidth"),
+                        flags(test["model"], "than_at_bandwidth"))]
+    a, b = (_minus(flags(test[side], "from_bandwidth"), flags(test[side], "to_bandwidth"))
+            for side in ("greater", "than"))
+    minus, plus = _paired(a, b), _paired(a, {seed: -b[seed] for seed in b})
+    if minus is None:
+        return [None]
+    # |a| > |b| exactly when a - b and a + b have the same sign; both must be beyond chance
+    return [{**minus, "left": abs(minus["left"]), "right": abs(minus["right"]),
+             "order": minus["order"] * plus["order"], "p": max(minus["p"], plus["p"])}]
+
+
+def verdict(statement: dict, results: dict) -> str:
+    """One of VERDICTS: "reproduced" if every comparison has the paper's order with p < 0.05, "not
+    reproduced" if one has the opposite order with p < 0.05, "not run" if a run is missing."""
+    found = evidence(statement, results)
+    if not found or None in found:
+        return NOT_RUN
+    orders = [c["order"] if c["p"] < LEVEL else 0 for c in found]
+    return VERDICTS[0] if min(orders) > 0 else VERDICTS[2] if min(orders) < 0 else VERDICTS[1]
+
+
+def find(results: dict, label: str, *path: str) -> dict:
+    """{seed: what the results of a label hold at `path`}, without the seeds that lack it."""
+    found = {}
+    for seed, value in results.get(label, {}).items():
+        for key in path:
+            value = value.get(key) if isinstance(value, dict) else None
+        if value is not None:
+            found[seed] = value
+    return found
+
+
+def _flags(results, label, *path) -> dict[int, np.ndarray]:
+    return {seed: unpack_flags(score["flags"], score["total"]).astype(int)
+            for seed, score in find(results, label, *path).items()}
+
+
+def _minus(left: dict, right: dict) -> dict:
+    """{seed: left - right} on the first images, which both have."""
+    sizes = {seed: min(len(left[seed]), len(right[seed])) for seed in left if seed in right}
+    return {seed: left[seed][:n] - right[seed][:n] for seed, n in sizes.items()}
+
+
+def _per_image(results, method, metric) -> dict[int, np.ndarray]:
+    if metric != "overfitting_gap":
+        return _flags(results, method, "scores", metric)
+    return _minus(_flags(results, method, "scores", "pgd20"),
+                  _flags(results, method, "last", "pgd20"))
+
+
+def _paired(left: dict, right: dict, than: str = "") -> dict | None:
+    shared = _minus(left, right)
+    if not shared:
+        return None
+    n = min(map(len, shared.values()))
+    difference = sum(d[:n] for d in shared.values())
+    percent = [100 * float(np.mean([side[seed][:n] for seed in shared])) for side in (left, right)]
+    return {"than": than, "left": percent[0], "right": percent[1], "count": f"{n:,} images",
+            "order": int(np.sign(difference.sum())), "p": sign_flip(difference)}
+
+
+def _ranks(results, greater, other) -> dict | None:
+    """Mann-Whitney test on the roughness of first-layer kernels, those of all seeds together."""
+    sides = [list(find(results, method, "roughness").values()) for method in (greater, other)]
+    if not all(sides):
+        return None
+    left, right = map(np.concatenate, sides)
+    test = stats.mannwhitneyu(left, right, alternative="two-sided")
+    return {"than": other, "left": float(np.median(left)), "right": float(np.median(right)),
+            "count": f"{len(left)} and {len(right)} kernels", "p": float(test.pvalue),
+            "order": int(np.sign(2 * test.statistic - len(left) * len(right)))}

@@ -1,0 +1,59 @@
+"""What every test shares: a root of its own to write below, one thread, and the official data."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+REPO = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_root(tmp_path_factory):
+    """Relative runs_dir and data_root resolve below a temporary folder, never in the tree."""
+    root = tmp_path_factory.mktemp("root")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FRLIB_ROOT", str(root))
+        yield root
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Tiny tensors gain nothing from threads, and one thread makes runs repeat bit for bit."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def cifar_root():
+    """The folder that holds the official cifar-10-batches-py, or a skip."""
+    places = [os.environ.get("FRLIB_CIFAR10"), REPO.parent / "shared" / "data", REPO / "data"]
+    for place in map(Path, filter(None, places)):
+        if (place / "cifar-10-batches-py" / "test_batch").is_file():
+            return place
+    pytest.skip("no CIFAR-10: set FRLIB_CIFAR10 to the folder that holds cifar-10-batches-py")
+
+
+class Linear(nn.Module):
+    """Logits W x + b on images (N, 1, 2, 2); the difference of the weight rows is `dw`."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 2)
+        with torch.no_grad():
+            self.fc.weight.copy_(torch.tensor([[1.0, -2.0, 0.5, 3.0], [-1.0, 1.0, 2.0, 1.0]]))
+            self.fc.bias.copy_(torch.tensor([0.3, 0.1]))
+
+    def forward(self, x):
+        return self.fc(x.flatten(1))
+
+    @property
+    def dw(self):
+        return (self.fc.weight[1] - self.fc.weight[0]).detach()  # -2, 3, 1.5, -2: L1 norm 8.5
+
+
+@pytest.fixture
+def tiny():
+    """A binary linear classifier with hand-set weights, whose worst case is known on paper."""
+    return Linear()

@@ -1,0 +1,311 @@
+"""Attacks on a linear model, whose worst case is known on paper, and the contract of all attacks.
+
+For logits W x + b of two classes, the best change within eps moves the margin by
+eps * ||w1 - w0||_1 as long as no pixel reaches 0 or 1, so images here stay in [0.2, 0.8].
+"""
+
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from frlib import attacks
+from frlib.attacks import cross_entropy, cw, fgsm, margin, pgd
+
+EPS = 8 / 255
+STEP = {"step_size": 2 / 255, "steps": 10}
+ATTACKS = {
+    "fgsm": lambda model, x, y, eps=EPS: fgsm(model, x, y, eps=eps),
+    "pgd": lambda model, x, y, eps=EPS: pgd(model, x, y, eps=eps, step_size=eps / 4, steps=10),
+    "cw": lambda model, x, y, eps=EPS: cw(model, x, y, eps=eps, step_size=eps / 4),
+}
+every_attack = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+
+
+def images(n=16, seed=0):
+    """(n, 1, 2, 2) in [0.2, 0.8] and random labels."""
+    generator = torch.Generator().manual_seed(seed)
+    return (0.2 + 0.6 * torch.rand(n, 1, 2, 2, generator=generator),
+            torch.randint(0, 2, (n,), generator=generator))
+
+
+class Net(nn.Module):
+    """A small network with everything an attack could disturb: BatchNorm, dropout, gradients."""
+
+    def __init__(self):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.body = nn.Sequential(nn.Conv2d(1, 3, 2), nn.BatchNorm2d(3), nn.ReLU(),
+                                      nn.Flatten(), nn.Dropout(0.5), nn.Linear(3, 2))
+
+    def forward(self, x):
+        return self.body(x)
+
+
+def snapshot(model):
+    return ([module.training for module in model.modules()],
+            [p.requires_grad for p in model.parameters()],
+            [None if p.grad is None else p.grad.clone() for p in model.parameters()],
+            {k: v.clone() for k, v in model.state_dict().items()})
+
+
+def same(before, after):
+    return (before[:2] == after[:2]
+            and all(b is a is None or torch.equal(b, a)
+                    for b, a in zip(before[2], after[2], strict=True))
+            and all(torch.equal(v, after[3][k]) for k, v in before[3].items()))
+
+
+# --- the closed form
+
+
+@every_attack
+def test_the_margin_moves_by_eps_times_the_l1_norm(tiny, attack):
+    x, y = images()
+    moved = margin(tiny(attack(tiny, x, y)), y) - margin(tiny(x), y)
+    optimum = EPS * tiny.dw.abs().sum()
+    assert optimum.item() == pytest.approx(EPS * 8.5)
+    torch.testing.assert_close(moved, optimum.expand(len(y)), rtol=0.01, atol=0)
+
+
+@every_attack
+def test_an_example_flips_exactly_when_eps_exceeds_its_radius(tiny, attack):
+    x, _ = images()
+    y = tiny(x).argmax(1)
+    for image, label in zip(x.split(1), y.split(1), strict=True):
+        radius = (-margin(tiny(image), label) / tiny.dw.abs().sum()).item()
+        if radius < 0.19:  # else clipping at 0 or 1 could come into play
+            assert tiny(attack(tiny, image, label, 0.99 * radius)).argmax(1) == label
+            assert tiny(attack(tiny, image, label, 1.01 * radius)).argmax(1) != label
+
+
+def test_some_of_the_radii_are_tested(tiny):
+    x, _ = images()
+    assert ((tiny(x)[:, 1] - tiny(x)[:, 0]).abs() / 8.5 < 0.19).sum() >= 8
+
+
+def test_fgsm_is_the_signed_gradient(tiny):
+    x, y = images()
+    direction = torch.where(y == 0, 1, -1)[:, None] * tiny.dw.sign()
+    torch.testing.assert_close(fgsm(tiny, x, y, eps=EPS), x + EPS * direction.view_as(x))
+
+
+def test_losses_are_what_they_say():
+    logits, y = torch.tensor([[1.0, 4.0, 2.0], [0.0, 0.0, 3.0]]), torch.tensor([1, 0])
+    torch.testing.assert_close(margin(logits, y), torch.tensor([-2.0, 3.0]))
+    torch.testing.assert_close(cross_entropy(logits, y),
+                               torch.stack([logits[i].logsumexp(0) - logits[i, y[i]]
+                                            for i in range(2)]))
+
+
+# --- the contract
+
+
+@every_attack
+@pytest.mark.parametrize("eps", [EPS, 0.3, 0.0])
+def test_the_result_stays_in_the_ball_and_in_the_image_range(tiny, attack, eps):
+    x, y = torch.rand(32, 1, 2, 2), torch.randint(0, 2, (32,))
+    x[:8], x[8:16] = 0.0, 1.0
+    x_adv = attack(tiny, x, y, eps)
+    assert not x_adv.requires_grad and x_adv.grad_fn is None
+    assert x_adv.shape == x.shape and x_adv.dtype == x.dtype
+    assert 0 <= x_adv.min() and x_adv.max() <= 1
+    assert (x_adv - x).abs().max() <= eps + 1e-6
+
+
+@every_attack
+def test_mode_parameters_and_gradients_are_left_alone(attack):
+    model = Net().train()
+    model.body[1].eval()
+    model.body[0].weight.grad = torch.ones_like(model.body[0].weight)
+    model.body[5].bias.requires_grad_(False)
+    before = snapshot(model)
+    x, y = images()
+    kept = x.clone()
+    attack(model, x, y)
+    assert same(before, snapshot(model))
+    assert torch.equal(x, kept) and not x.requires_grad
+
+
+def test_the_mode_comes_back_after_an_error_too():
+    model = Net().train()
+    model.body[4].eval()
+    before = snapshot(model)
+    with pytest.raises(IndexError):
+        pgd(model, *images(), eps=EPS, **STEP, loss=lambda logits, y: logits[:, 99])
+    assert same(before, snapshot(model))
+
+
+@every_attack
+def test_it_attacks_the_model_in_eval_mode(attack):
+    model = Net()
+    torch.manual_seed(1)
+    expected = attack(model.eval(), *images())
+    torch.manual_seed(1)
+    assert torch.equal(attack(model.train(), *images()), expected)
+
+
+@every_attack
+def test_it_works_under_no_grad_and_on_inputs_that_carry_gradient(tiny, attack):
+    x, y = images()
+    torch.manual_seed(1)
+    expected = attack(tiny, x, y)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        assert torch.equal(attack(tiny, x, y), expected)
+    torch.manual_seed(1)
+    assert torch.equal(attack(tiny, x.clone().requires_grad_(), y), expected)
+    assert not (expected == x).all()
+
+
+@every_attack
+def test_any_callable_is_a_model(tiny, attack):
+    x, y = images()
+    torch.manual_seed(1)
+    expected = attack(tiny, x, y)
+    torch.manual_seed(1)
+    assert torch.equal(attack(lambda x: tiny(x), x, y), expected)
+
+
+@every_attack
+def test_an_empty_batch_comes_back_empty(tiny, attack):
+    out = attack(tiny, torch.rand(0, 1, 2, 2), torch.zeros(0, dtype=torch.int64))
+    assert out.shape == (0, 1, 2, 2)
+
+
+@every_attack
+def test_the_memory_layout_does_not_matter(attack):
+    model = nn.Sequential(nn.Conv2d(3, 2, 4, bias=False), nn.Flatten())
+    x, y = torch.rand(4, 3, 4, 4), torch.tensor([0, 1, 1, 0])
+    strided = torch.rand(4, 3, 4, 8)[..., ::2].copy_(x)
+    assert not strided.is_contiguous()
+    expected = fgsm(model, x, y, eps=EPS)  # a linear model: all attacks end in the same corner
+    for view in (x, x.contiguous(memory_format=torch.channels_last), strided):
+        torch.testing.assert_close(attack(model, view, y), expected)
+
+
+# --- randomness and restarts
+
+
+def test_a_generator_makes_it_repeat_and_leaves_the_global_one_alone(tiny):
+    x, y = images()
+    state = torch.get_rng_state()
+
+    def attacked(seed, attack=pgd):
+        return attack(tiny, x, y, eps=EPS, step_size=EPS / 50, steps=2,
+                      generator=torch.Generator().manual_seed(seed))
+    for attack in (pgd, cw):
+        assert torch.equal(attacked(3, attack), attacked(3, attack))
+        assert not torch.equal(attacked(3, attack), attacked(4, attack))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_random_start_can_be_switched_off(tiny):
+    x, y = images()
+    still = {"eps": EPS, "step_size": 0.0, "steps": 1}
+    assert torch.equal(pgd(tiny, x, y, **still, random_start=False), x)
+    start = pgd(tiny, x, y, **still) - x
+    assert (start != 0).all() and start.abs().max() <= EPS and start.std() > 0.4 * EPS
+
+
+def test_restarts_keep_the_worst_case_of_each_example(tiny):
+    x, y = images()
+    still = {"eps": EPS, "step_size": 0.0, "steps": 1, "loss": "margin"}
+    generator = torch.Generator().manual_seed(5)
+    tries = torch.stack([pgd(tiny, x, y, **still, generator=generator) for _ in range(6)])
+    margins = torch.stack([margin(tiny(t), y) for t in tries])
+    worst = margins.argmax(0)
+    assert len(worst.unique()) > 2  # not one restart for all
+    out = pgd(tiny, x, y, **still, restarts=6, generator=torch.Generator().manual_seed(5))
+    assert torch.equal(out, tries[worst, torch.arange(len(y))])
+
+
+def test_a_misclassified_restart_beats_a_higher_loss(tiny):
+    x, _ = images(64)
+    y = tiny(x).argmax(1)
+    close = margin(tiny(x), y) > -0.3  # eps 0.05 can move the margin by 0.425
+    x, y = x[close], y[close]
+    still = {"eps": 0.05, "step_size": 0.0, "steps": 1, "loss": lambda z, y: -margin(z, y)}
+    generator = torch.Generator().manual_seed(5)
+    broken = torch.stack([tiny(pgd(tiny, x, y, **still, generator=generator)).argmax(1) != y
+                          for _ in range(8)])
+    assert 0 < broken.sum() < broken.numel()
+    out = pgd(tiny, x, y, **still, restarts=8, generator=torch.Generator().manual_seed(5))
+    assert torch.equal(tiny(out).argmax(1) != y, broken.any(0))
+
+
+def test_the_loss_may_be_a_function(tiny):
+    x, y = images()
+    calls = []
+
+    def away_from_class_one(logits, labels):
+        calls.append((logits.shape, torch.equal(labels, y)))
+        return -logits[:, 1]
+    x_adv = pgd(tiny, x, y, eps=EPS, **STEP, loss=away_from_class_one)
+    expected = x - EPS * tiny.fc.weight[1].detach().sign().view(1, 1, 2, 2)
+    torch.testing.assert_close(x_adv, expected)
+    assert calls == [((16, 2), True)] * 10
+
+
+def test_train_mode_attacks_with_batch_statistics():
+    x, y = images()
+    kwargs = {"eps": EPS, "step_size": EPS, "steps": 1, "random_start": False}
+    model, twin = Net().eval(), Net().train()
+    model.body[4].p = twin.body[4].p = 0.0
+    leaf = x.clone().requires_grad_()
+    gradient, = torch.autograd.grad(cross_entropy(twin(leaf), y).sum(), leaf)
+    x_adv = pgd(model, x, y, **kwargs, mode="train")
+    torch.testing.assert_close(x_adv, x + EPS * gradient.sign())
+    assert not any(module.training for module in model.modules())
+    assert torch.equal(model.body[1].running_mean, twin.body[1].running_mean)
+    assert not torch.equal(pgd(model, x, y, **kwargs), x_adv)
+
+
+# --- errors
+
+
+X, Y = images(4)
+WRONG = {
+    "uint8 images": ({"x": (X * 255).byte()}, "float NCHW.*uint8.*divide uint8 images by 255"),
+    "one image": ({"x": X[0]}, r"float NCHW.*shape \(1, 2, 2\)"),
+    "above 1": ({"x": X + 0.5}, r"in \[0, 1\].*values from"),
+    "below 0": ({"x": X - 0.5}, r"in \[0, 1\].*values from -0"),
+    "0 to 255": ({"x": (X * 255).round()}, r"in \[0, 1\].*values from"),
+    "nan": ({"x": torch.where(X == X.max(), torch.nan, X)}, "without NaN"),
+    "eps in grey levels": ({"eps": 8}, r"eps = 8: must be in \[0, 1\].*8/255"),
+    "negative eps": ({"eps": -0.1}, "eps = -0.1: must be"),
+    "nan eps": ({"eps": float("nan")}, "eps = nan: must be"),
+    "step in grey levels": ({"step_size": 2}, r"step_size = 2: must be in \[0, 1\].*2/255"),
+    "no steps": ({"steps": 0}, "steps = 0, restarts = 1: both must be at least 1"),
+    "no restarts": ({"restarts": 0}, "restarts = 0: both must be at least 1"),
+    "int32 labels": ({"y": Y.int()}, r"int64 of shape \(4,\), not torch.int32"),
+    "float labels": ({"y": Y.float()}, "not torch.float32"),
+    "label column": ({"y": Y[:, None]}, r"not torch.int64 of shape \(4, 1\)"),
+    "too few labels": ({"y": Y[:3]}, r"of shape \(3,\)"),
+    "ignored label": ({"y": Y - 100}, "class indices from 0, found -100"),
+    "unknown loss": ({"loss": "kl"}, "loss = 'kl': choose 'ce', 'margin' or a function"),
+    "unknown mode": ({"mode": "test"}, "mode = 'test': choose 'eval' or 'train'"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), WRONG.values(), ids=WRONG)
+def test_wrong_input_is_told_what_it_may_be(tiny, change, message):
+    arguments = {"x": X, "y": Y, "eps": EPS, **STEP} | change
+    with pytest.raises(ValueError, match=message):
+        pgd(tiny, **arguments)
+
+
+@every_attack
+def test_every_attack_checks_its_input(tiny, attack):
+    for x, y, eps in (((X * 255).byte(), Y, EPS), (X, Y.int(), EPS), (X, Y, 8)):
+        with pytest.raises(ValueError, match=re.compile("uint8|int32|8/255")):
+            attack(tiny, x, y, eps)
+
+
+def test_wrong_input_leaves_the_model_alone(tiny):
+    tiny.train()
+    with pytest.raises(ValueError, match="mode"), attacks._mode(tiny, "test"):
+        pytest.fail("an unknown mode was entered")
+    assert tiny.training and tiny.fc.training

@@ -1,0 +1,245 @@
+"""A config is right or it says which key is wrong and what it may be."""
+
+import dataclasses
+import math
+import re
+
+import pytest
+
+from frlib import config
+from frlib.config import Config, from_parameters, load, parse_label
+
+
+def preset_file(folder, settings, name="own"):
+    path = folder / f"{name}.yaml"
+    path.write_text(f"preset: {name}\nsettings: {settings}\n")
+    return path
+
+
+# --- values
+
+
+def test_the_defaults_are_the_papers():
+    c = Config()
+    assert (c.eps, c.step_size, c.steps, c.fr_lambda) == (8 / 255, 2 / 255, 10, 0.1)
+    assert (c.epochs, c.lr, c.batch_size, c.momentum, c.weight_decay) == (100, 0.1, 128, 0.9, 5e-4)
+    assert c.milestones == (0.75, 0.9) and c.swa_start == 0.75 and c.model == "wrn-34-10"
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        c.eps = 0.1
+
+
+def test_a_change_beats_the_preset_and_the_preset_beats_the_default(own_root):
+    path = preset_file(own_root, "{epochs: 7, lr: 0.3}", "order")
+    c = load("order.yaml", epochs=9)
+    assert (c.epochs, c.lr, c.momentum, c.preset_name) == (9, 0.3, 0.9, "order")
+    assert load(path, epochs=None).epochs == 7  # None means: as the preset says; any path will do
+
+
+@pytest.mark.parametrize(("text", "value"), [("8/255", 8 / 255), ("0.5", 0.5), ("1e-3", 1e-3),
+                                             (1, 1.0), (0, 0.0)])
+def test_a_fraction_is_exact(text, value):
+    eps = load("smoke", eps=text).eps
+    assert eps == value and type(eps) is float
+
+
+def test_seed_zero_is_a_seed_and_zero_is_a_value():
+    c = load("smoke", seed=0, train_size=0, fr_lambda=0)
+    assert (c.seed, c.train_size, c.fr_lambda) == (0, 0, 0.0)
+
+
+def test_lists_become_tuples():
+    assert load("smoke", milestones=[0.5, 0.75]).milestones == (0.5, 0.75)
+    assert load("smoke", seeds=[0, 1]).seeds == (0, 1)
+
+
+WRONG = {
+    "unknown key": ({"epoch": 3}, r"unknown parameter 'epoch' \(did you mean 'epochs'\?\); known: "
+                                  "preset, method, seed"),
+    "far from any key": ({"zzzz": 3}, "unknown parameter 'zzzz'; known: "),
+    "method": ({"method": "at-frs"}, "method = 'at-frs': choose one of natural, at, at-swa, "
+                                     "at-fr, at-fr-swa"),
+    "model": ({"model": "resnet50"}, "model = 'resnet50': choose one of resnet18, .*resnet8-32"),
+    "dataset": ({"dataset": "mnist"}, "dataset = 'mnist': choose one of digits, cifar10"),
+    "transform": ({"fr_transform": "x"}, "fr_transform = 'x': choose one of class, batch-class"),
+    "schedule": ({"schedule": "cosine"}, "schedule = 'cosine': choose one of step, one-cycle"),
+    "device": ({"device": "tpu"}, "device = 'tpu': choose one of auto, cpu, cuda"),
+    "eps in grey levels": ({"eps": 8}, "eps = 8.0: must be between 0 and 1 .*write '8/255'"),
+    "step in grey levels": ({"step_size": "2"}, "step_size = 2.0: must be .*write '2/255'"),
+    "negative": ({"eps": -0.1}, "eps = -0.1: must be between 0 and 1"),
+    "nan": ({"eps": math.nan}, "eps = nan: must be between 0 and 1"),
+    "seed": ({"seed": -1}, "seed = -1: must be at least 0"),
+    "no epochs": ({"epochs": 0}, "epochs = 0: must be at least 1"),
+    "batch of one": ({"batch_size": 1}, "batch_size = 1: must be at least 2"),
+    "True is no int": ({"epochs": True}, "epochs = True: must be of type int"),
+    "True is no float": ({"lr": True}, "lr = True: must be of type float"),
+    "1 is no bool": ({"flip": 1}, "flip = 1: must be of type bool"),
+    "float is no int": ({"epochs": 3.0}, "epochs = 3.0: must be of type int"),
+    "text is no int": ({"epochs": "3"}, "epochs = '3': must be of type int"),
+    "text is no float": ({"lr": "abc"}, "lr = 'abc': must be a number or a fraction 'a/b'"),
+    "division by zero": ({"eps": "8/0"}, "eps = '8/0': must be a number or a fraction"),
+    "list is no float": ({"lr": [0.1]}, r"lr = \[0.1\]: must be of type float"),
+    "number is no text": ({"model": 18}, "model = 18: must be of type str"),
+    "milestone": ({"milestones": [75, 90]}, "milestones = .*shares of the epochs"),
+    "milestone text": ({"milestones": ["a"]}, "milestones = .*shares of the epochs"),
+    "one label": ({"runs": "at"}, "runs = 'at': must be of type tuple"),
+    "wrong label": ({"runs": ["at", "atfr"]}, "method = 'atfr': choose one of"),
+    "wrong change": ({"runs": ["at@epoch=3"]}, "unknown parameter 'epoch'"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), WRONG.values(), ids=WRONG)
+def test_a_wrong_setting_names_its_key_and_the_choices(change, message):
+    with pytest.raises(ValueError, match=message):
+        load("smoke", **change)
+
+
+@pytest.mark.parametrize("key", ["seed", "epochs", "lr", "eps", "milestones", "flip", "model"])
+def test_the_same_checks_hold_in_a_preset_file(tmp_path, key):
+    wrong = {"model": "vgg", "flip": "maybe", "milestones": "[2.0]"}.get(key, "-1")
+    with pytest.raises(ValueError, match=f"{key} = "):
+        load(preset_file(tmp_path, f"{{{key}: {wrong}}}"))
+
+
+def test_of_changes_the_method_and_checks_it():
+    c = load("smoke", method="at-fr-swa", epochs=2)
+    assert c.trained_as == "at-fr" and c.of("at") == load("smoke", method="at", epochs=2)
+    with pytest.raises(ValueError, match="method = 'sat': choose one of"):
+        c.of("sat")
+
+
+# --- presets
+
+
+@pytest.mark.parametrize("name", config.presets())
+def test_every_preset_of_the_book_loads(name):
+    path = config.presets()[name]
+    c = load(name)
+    assert c.preset_name == path.stem == name and c.label == c.method
+    assert path.read_text().splitlines().count(f"preset: {name}") == 1
+    for label in c.runs:
+        assert load(name, **parse_label(label)).label == label
+
+
+def test_there_is_a_smoke_preset_and_it_is_the_default():
+    assert "smoke" in config.presets() and load() == load("smoke")
+
+
+@pytest.mark.parametrize("name", ["smok", "", "smoke.yml", "nowhere/smoke.yaml", "../smoke"])
+def test_an_unknown_preset_names_the_known_ones(name):
+    with pytest.raises(FileNotFoundError, match=re.escape(f"unknown preset {name!r}: choose one "
+                                                          f"of {', '.join(config.presets())}")):
+        load(name)
+
+
+HOSTILE = ["!!python/object/apply:os.system ['touch {}']",
+           "!!python/object/new:subprocess.Popen [['touch', '{}']]",
+           "{{epochs: !!python/object/apply:pathlib.Path.touch ['{}']}}"]
+
+
+@pytest.mark.parametrize("payload", HOSTILE)
+def test_code_in_a_preset_is_refused_and_not_run(tmp_path, payload):
+    sentinel = tmp_path / "ran"
+    path = preset_file(tmp_path, payload.format(sentinel))
+    with pytest.raises(ValueError, match=f"{re.escape(str(path))}: not plain YAML"):
+        load(path)
+    assert not sentinel.exists()
+
+
+@pytest.mark.parametrize("text", ["", "- 1", "epochs: 3", "preset: own", "settings: {epochs: 3}",
+                                  "preset: own\nsettings: [3]", "preset: own\nsettings:",
+                                  "preset: own\nsettings: {}\nepochs: 3"])
+def test_a_preset_of_another_shape_is_refused(tmp_path, text):
+    path = tmp_path / "own.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="own.yaml: a preset holds two keys"):
+        load(path)
+
+
+def test_broken_yaml_names_the_file(tmp_path):
+    with pytest.raises(ValueError, match="own.yaml: not plain YAML"):
+        load(preset_file(tmp_path, "{epochs: [3"))
+
+
+# --- labels
+
+
+@pytest.mark.parametrize(("changes", "label"), [
+    ({}, "at"),
+    ({"epochs": 3}, "at@epochs=3"),
+    ({"lr": 0.05}, "at@lr=0.05"),
+    ({"flip": True}, "at@flip=true"),
+    ({"attack_mode": "train", "epochs": 2}, "at@epochs=2,attack_mode=train"),
+    ({"weight_decay": 1e-5}, "at@weight_decay=1e-05"),
+    ({"method": "at-fr", "fr_transform": "batch-class"}, "at-fr@fr_transform=batch-class"),
+    ({"model": "resnet8-32", "schedule": "one-cycle"}, "at@model=resnet8-32,schedule=one-cycle"),
+])
+def test_a_label_says_what_was_changed_and_reads_back(changes, label):
+    c = load("smoke", **changes)
+    assert c.label == label
+    assert load("smoke", **parse_label(label)) == c
+
+
+def test_what_does_not_decide_the_training_is_not_in_the_label():
+    assert load("smoke", runs_dir="else", threads=2, judge_images=5, seed=4, fast=False).label \
+        == "at"
+    assert load("smoke", epochs=load("smoke").epochs).label == "at"  # as the preset says anyway
+
+
+def test_groups_part_the_fields():
+    c = load("smoke")
+    assert c.group("judge").keys() == {"judge_images", "aa_images", "judge_batch"}
+    assert {"eps", "seed", "fr_lambda"} <= c.group("train").keys()
+    assert c.group("train", "judge", "place") == dataclasses.asdict(c)
+
+
+@pytest.mark.parametrize("label", ["", "fgsm", "at@epochs", "at@epochs=x", "at@eps=8", "at@=3"])
+def test_a_wrong_label_is_refused(label):
+    with pytest.raises(ValueError, match="method = |epochs = |eps = |unknown parameter"):
+        parse_label(label)
+
+
+# --- notebooks
+
+
+def test_the_variables_of_a_parameters_cell_make_a_config():
+    namespace = {"preset": "smoke", "seed": 3, "epochs": None, "settings": {"lr": 0.2},
+                 "eps": "4/255", "figure": "x.svg", "_private": 1, "In": [], "Out": {},
+                 "load": load, "math": math}
+    c = from_parameters(namespace, method="at-fr", own=("figure",))
+    assert c == load("smoke", method="at-fr", seed=3, lr=0.2, eps="4/255")
+
+
+def test_a_named_parameter_beats_settings_and_the_method_may_be_a_parameter():
+    c = from_parameters({"epochs": 2, "method": "at", "settings": {"epochs": 9, "lr": 0.5}},
+                        method="natural")
+    assert (c.epochs, c.lr, c.method) == (2, 0.5, "at")
+
+
+def test_a_misspelt_parameter_stops_the_notebook():
+    for namespace in ({"epocs": 3}, {"settings": {"epocs": 3}}):
+        with pytest.raises(ValueError, match=r"unknown parameter 'epocs' \(did you mean 'epochs'"):
+            from_parameters(namespace, method="at")
+    with pytest.raises(ValueError, match="unknown parameter 'figure'"):
+        from_parameters({"figure": 1}, method="at")  # not one of its own names here
+
+
+def test_running_the_cell_again_after_the_rest_of_the_notebook_is_no_error():
+    namespace = {"seed": 1, "epochs": 2}
+    first = from_parameters(namespace, method="at")
+    namespace |= {"best": 0.5, "rows": [], "name": "x"}  # what later cells leave behind
+    assert from_parameters(namespace, method="at") == first
+    namespace["epochs"] = 3
+    assert from_parameters(namespace, method="at").epochs == 3
+
+
+# --- places
+
+
+def test_relative_paths_start_at_the_root_and_absolute_ones_stay(own_root, tmp_path, monkeypatch):
+    assert config.project_root() == own_root
+    assert config.resolve("runs/a") == own_root / "runs" / "a"
+    assert config.resolve(str(tmp_path)) == tmp_path
+    monkeypatch.setenv("HOME", "/somewhere")
+    assert str(config.resolve("~/runs")) == "/somewhere/runs"
+    monkeypatch.delenv("FRLIB_ROOT")
+    assert (config.project_root() / "frlib" / "config.py").is_file()

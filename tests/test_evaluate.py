@@ -1,0 +1,278 @@
+"""Accuracy is correct over total, and AutoAttack is the official one, resumable at any batch."""
+
+import logging
+
+import pytest
+import torch
+from torch import nn
+
+from frlib import attacks, evaluate
+from frlib.evaluate import accuracy, autoattack, correct, robust
+
+
+class ByPixel(nn.Module):
+    """The class is read off the first pixel: 0 -> 0, 0.1 -> 1, ..."""
+
+    def __init__(self):
+        super().__init__()
+        self.drop = nn.Dropout(0.9)  # in train mode it would spoil the answers
+
+    def forward(self, x):
+        value = x[:, 0, 0, 0] * 10
+        return -(self.drop(value)[:, None] - torch.arange(10.0)).abs()
+
+
+def by_pixel(labels, predicted):
+    x = torch.full((len(labels), 1, 2, 2), 0.5)
+    x[:, 0, 0, 0] = torch.tensor(predicted) / 10
+    return x, torch.tensor(labels)
+
+
+# --- accuracy
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 4, 7, 100])
+def test_accuracy_is_correct_over_total_whatever_the_batches(batch_size):
+    # two of three right, then one wrong: a mean of batch means would be off
+    x, y = by_pixel([1, 2, 3, 4, 5, 6, 7], [1, 2, 0, 4, 5, 6, 0])
+    model = ByPixel().train()
+    flags = correct(model, x, y, batch_size=batch_size)
+    assert flags.dtype == torch.bool
+    assert flags.tolist() == [True, True, False, True, True, True, False]
+    assert accuracy(model, x, y, batch_size=batch_size) == 5 / 7
+    assert model.training and model.drop.training
+
+
+def test_accuracy_takes_any_callable_and_leaves_gradients_alone(tiny):
+    x = torch.rand(9, 1, 2, 2)
+    y = tiny(x).argmax(1)
+    tiny.fc.weight.grad = torch.ones(2, 4)
+    assert accuracy(lambda x: tiny(x), x, y, batch_size=4) == accuracy(tiny, x, y) == 1.0
+    assert accuracy(tiny, x, 1 - y) == 0.0
+    assert torch.equal(tiny.fc.weight.grad, torch.ones(2, 4)) and tiny.fc.weight.requires_grad
+
+
+def test_accuracy_of_nothing_is_an_error(tiny):
+    with pytest.raises(ValueError, match="no examples"):
+        accuracy(tiny, torch.rand(0, 1, 2, 2), torch.zeros(0, dtype=torch.int64))
+
+
+# --- robust accuracy
+
+
+@pytest.mark.parametrize("batch_size", [3, 100])
+def test_robust_means_correct_before_and_under_attack(batch_size):
+    x, y = by_pixel([1, 2, 3, 4, 5, 6, 7], [1, 2, 0, 4, 5, 6, 0])
+    attacked = []
+
+    def attack(model, bx, by):
+        """Breaks labels below 5; would repair those that are wrong already."""
+        attacked.extend(by.tolist())
+        out = bx.clone()
+        out[:, 0, 0, 0] = torch.where(by < 5, torch.zeros(len(by)), by / 10)
+        return out
+    flags = robust(ByPixel(), x, y, attack, batch_size=batch_size)
+    assert flags.tolist() == [False, False, False, False, True, True, False]
+    assert attacked == [1, 2, 4, 5, 6]  # not the two wrong ones
+
+
+def test_robust_is_never_above_correct_and_falls_with_eps(tiny):
+    x = 0.2 + 0.6 * torch.rand(40, 1, 2, 2)
+    y = torch.randint(0, 2, (40,))
+    clean = correct(tiny, x, y)
+    radius = -attacks.margin(tiny(x), y) / tiny.dw.abs().sum()
+    for eps in (0.02, 0.05, 0.1):
+        flags = robust(tiny, x, y, lambda m, x, y, eps=eps: attacks.fgsm(m, x, y, eps=eps),
+                       batch_size=16)
+        assert (flags <= clean).all()
+        assert torch.equal(flags, radius > eps)
+    assert 0 < flags.sum() < clean.sum() < 40
+
+
+def test_the_model_is_attacked_frozen_and_stays_as_it_was():
+    model = ByPixel().train()
+    modes = []
+
+    def attack(model, x, y):
+        modes.append(model.training)
+        return x
+    assert robust(model, *by_pixel([1, 2], [1, 2]), attack).all()
+    assert modes == [False] and model.training
+
+
+# --- AutoAttack
+
+SETTINGS = {"batch_size": 2, "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def case():
+    """A linear model on 8x8 images and an eps that breaks all but one.
+
+    So steep that cross-entropy has lost its gradient on some images, which only a later attack
+    breaks: survivors differ from stage to stage.
+    """
+    torch.manual_seed(2)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
+    with torch.no_grad():
+        model[1].weight.mul_(800)
+        model[1].bias.mul_(800)
+        x = 0.3 + 0.4 * torch.rand(5, 1, 8, 8)
+        logits = model(x)
+        y = logits.argmax(1)
+        weight = model[1].weight
+        gap = logits.gather(1, y[:, None]) - logits
+        radii = gap / (weight[y][:, None] - weight).abs().sum(-1).clamp_min(1e-9)
+        radius = radii.scatter(1, y[:, None], torch.inf).amin(1)
+        y[2] = (y[2] + 1) % 10  # one is wrong already
+        radius[2] = 0
+    ranked = radius.sort(descending=True).values
+    eps = ((ranked[0] + ranked[1]) / 2).item()
+    assert ranked[0] > 1.02 * eps and ranked[1] < 0.98 * eps and eps < 0.25
+    return model, x, y, eps, radius
+
+
+@pytest.fixture(scope="module")
+def whole(case):
+    """The evaluation in one go."""
+    model, x, y, eps, _ = case
+    return autoattack(model, x, y, eps=eps, **SETTINGS)
+
+
+def test_autoattack_finds_what_is_robust_on_paper(case, whole):
+    model, x, y, eps, radius = case
+    assert torch.equal(whole.robust, radius > eps) and whole.robust.sum() == 1
+    assert whole.robust.dtype == torch.bool and list(whole.stages) == ["clean", *evaluate.STAGES]
+    survivors = list(whole.stages.values())
+    assert survivors[0] == 4 and survivors[-1] == 1
+    assert survivors == sorted(survivors, reverse=True) and len(set(survivors)) > 2
+    assert whole.warnings == []
+    assert (whole.x_adv - x).abs().max() <= eps + 1e-6
+    assert torch.equal(model(whole.x_adv).argmax(1) == y, whole.robust)
+
+
+def test_it_is_the_official_evaluation(case, whole):
+    from pyautoattack import AutoAttack
+
+    model, x, y, eps, _ = case
+    official = AutoAttack(model, eps=eps, norm="Linf", seed=SETTINGS["seed"], version="standard")
+    logger = logging.getLogger("auto-attack")
+    logger.addHandler(quiet := logging.NullHandler())
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    x_adv, _ = official.run_standard_evaluation(x, y, batch_size=SETTINGS["batch_size"])
+    logger.removeHandler(quiet)
+    assert torch.equal(model(x_adv).argmax(1) == y, whole.robust)
+    torch.testing.assert_close(x_adv, whole.x_adv)
+
+
+def test_killed_after_any_batch_it_goes_on_to_the_same_end(case, whole, tmp_path, monkeypatch):
+    model, x, y, eps, _ = case
+    write = evaluate._write_state
+
+    def write_and_die(*arguments):
+        write(*arguments)
+        raise KeyboardInterrupt
+    monkeypatch.setattr(evaluate, "_write_state", write_and_die)
+    batches = sum(-(-survivors // 2) for survivors in list(whole.stages.values())[:-1])
+    for kills in range(100):  # each life writes once: a batch, or the end of a stage
+        torch.manual_seed(kills)  # what ran before in this process must not matter
+        try:
+            result = autoattack(model, x, y, eps=eps, **SETTINGS, state_dir=tmp_path)
+            break
+        except KeyboardInterrupt:
+            assert (tmp_path / "autoattack.pt").is_file()
+    assert kills == batches + len(evaluate.STAGES)
+    assert torch.equal(result.robust, whole.robust)
+    assert torch.equal(result.x_adv, whole.x_adv)
+    assert (result.stages, result.warnings) == (whole.stages, whole.warnings)
+
+    # a finished evaluation is read back, not run again
+    monkeypatch.setattr(evaluate, "_write_state", lambda *_: pytest.fail("it ran again"))
+    again = autoattack(model, x, y, eps=eps, **SETTINGS, state_dir=tmp_path)
+    assert torch.equal(again.x_adv, whole.x_adv) and again.stages == whole.stages
+
+    # and belongs to this model, data and setting alone
+    other = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    others = [((other, x, y), {"eps": eps}), ((model, x.flip(0), y), {"eps": eps}),
+              ((model, x, y.flip(0)), {"eps": eps}), ((model, x, y), {"eps": eps / 2}),
+              ((model, x, y), {"eps": eps, "seed": 4}), ((model, x, y), {"eps": eps,
+                                                                         "batch_size": 3})]
+    for positional, change in others:
+        with pytest.raises(ValueError, match="autoattack.pt: belongs to another model, data or"):
+            autoattack(*positional, **SETTINGS | change, state_dir=tmp_path)
+
+    state = (tmp_path / "autoattack.pt").read_bytes()
+    (tmp_path / "autoattack.pt").write_bytes(state[:len(state) // 2])
+    with pytest.raises(ValueError, match="autoattack.pt: damaged state .*delete it"):
+        autoattack(model, x, y, eps=eps, **SETTINGS, state_dir=tmp_path)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_each_stage_sees_the_survivors_in_batches_and_warnings_are_kept(tiny, tmp_path,
+                                                                        monkeypatch, killed):
+    """The order of work, with the official attacks replaced by one that breaks what it is told."""
+    from pyautoattack import AutoAttack
+
+    x = 0.3 + 0.4 * torch.rand(7, 1, 2, 2)
+    x[:, 0, 0, 0] = torch.arange(7) / 100  # so each image is known by its first pixel
+    y = tiny(x).argmax(1)
+    falls = {1: "apgd-ce", 4: "apgd-ce", 5: "fab-t"}  # image: the stage that breaks it
+    seen = []
+
+    def attack(self, bx, by, *, batch_size):
+        stage, = self.attacks_to_run
+        numbers = (bx[:, 0, 0, 0] * 100).round().int().tolist()
+        seen.append((stage, numbers))
+        logger = logging.getLogger("auto-attack")
+        logger.debug("not a warning")
+        logger.warning(f"something about {stage}")
+        out = bx.clone()
+        for row, number in enumerate(numbers):
+            if falls.get(number) == stage:
+                out[row, 0] = torch.tensor([[[1, 0], [0, 1]], [[0, 1], [1, 0]]])[1 - by[row]]
+                assert tiny(out[row:row + 1]).argmax(1) != by[row]
+        return out, None
+    monkeypatch.setattr(AutoAttack, "run_standard_evaluation", attack)
+    if killed:
+        write = evaluate._write_state
+
+        def write_and_die(*arguments):
+            write(*arguments)
+            raise KeyboardInterrupt
+        monkeypatch.setattr(evaluate, "_write_state", write_and_die)
+    while True:
+        try:
+            result = autoattack(tiny, x, y, eps=0.1, batch_size=3, seed=0, state_dir=tmp_path)
+            break
+        except KeyboardInterrupt:
+            assert killed
+    assert seen == [("apgd-ce", [0, 1, 2]), ("apgd-ce", [3, 4, 5]), ("apgd-ce", [6]),
+                    ("apgd-t", [0, 2, 3]), ("apgd-t", [5, 6]),
+                    ("fab-t", [0, 2, 3]), ("fab-t", [5, 6]),
+                    ("square", [0, 2, 3]), ("square", [6])]
+    assert result.stages == {"clean": 7, "apgd-ce": 5, "apgd-t": 5, "fab-t": 4, "square": 4}
+    assert result.robust.tolist() == [i not in falls for i in range(7)]
+    assert result.warnings == [f"something about {stage}" for stage in evaluate.STAGES]
+    assert torch.equal(result.x_adv[result.robust], x[result.robust])
+    assert torch.equal(tiny(result.x_adv).argmax(1) == y, result.robust)
+    logger = logging.getLogger("auto-attack")
+    assert logger.propagate and not any(h.level == logging.WARNING for h in logger.handlers)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"eps": 8}, r"eps = 8: must be in \(0, 1\]"),
+    ({"eps": 0}, r"eps = 0: must be in \(0, 1\]"),
+    ({"x": torch.zeros(2, 1, 8, 8, dtype=torch.uint8)}, "float32 NCHW"),
+    ({"x": torch.zeros(2, 1, 8, 8, dtype=torch.float64)}, "float32 NCHW"),
+    ({"x": torch.full((2, 1, 8, 8), 1.5)}, r"in \[0, 1\]"),
+    ({"x": torch.full((2, 1, 8, 8), torch.nan)}, "without NaN"),
+    ({"x": torch.zeros(2, 64)}, "NCHW"),
+    ({"x": torch.zeros(0, 1, 8, 8), "y": torch.zeros(0, dtype=torch.int64)}, "no examples"),
+])
+def test_wrong_input_is_refused(change, message):
+    arguments = {"x": torch.zeros(2, 1, 8, 8), "y": torch.zeros(2, dtype=torch.int64),
+                 "eps": 0.1} | change
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    with pytest.raises(ValueError, match=message):
+        autoattack(model, arguments.pop("x"), arguments.pop("y"), **SETTINGS, **arguments)

@@ -1,0 +1,117 @@
+"""The library's layers and the README's tree are what is on disk."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[1]
+MODULES = {path.stem: path for path in sorted((REPO / "frlib").glob("*.py"))}
+
+BELOW_TRAIN = {"config", "results", "data", "models", "attacks", "spectral", "averaging", "plots",
+               "losses", "evaluate"}
+MAY_IMPORT = {  # module: the frlib modules it may import; imports point down only
+    "__init__": set(),
+    "config": set(), "results": set(),
+    "data": set(), "models": set(), "attacks": set(), "spectral": set(), "averaging": set(),
+    "plots": set(),
+    "losses": {"spectral"},
+    "evaluate": {"attacks", "models", "results"},
+    "train": BELOW_TRAIN,
+    "judge": BELOW_TRAIN | {"train"},
+    "report": BELOW_TRAIN | {"train", "judge"},
+    "pages": BELOW_TRAIN | {"train", "judge", "report"},
+    "__main__": BELOW_TRAIN | {"train", "judge", "report", "pages"},
+}
+OUTSIDE = {  # what the lower layers may use beyond the standard library
+    "__init__": set(), "config": {"yaml"}, "results": {"numpy", "torch"},
+    "data": {"numpy", "torch", "torchvision", "sklearn"}, "models": {"torch"},
+    "attacks": {"torch"}, "spectral": {"torch"}, "averaging": {"torch"},
+    "plots": {"numpy", "matplotlib"}, "losses": {"torch"},
+    "evaluate": {"torch", "tqdm", "pyautoattack"}, "train": {"torch", "tqdm"},
+}
+
+
+def imported(source: str) -> tuple[set[str], set[str]]:
+    """(frlib modules, top-level packages outside the standard library), wherever they stand."""
+    own, outside = set(), set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = "frlib" if node.level else ""
+            base = ".".join(filter(None, (base, node.module)))
+            names = [f"{base}.{alias.name}" for alias in node.names] if base == "frlib" else [base]
+        else:
+            continue
+        for name in names:
+            top, _, rest = name.partition(".")
+            if top == "frlib":
+                own.add(rest.partition(".")[0])
+            elif top not in sys.stdlib_module_names:
+                outside.add(top)
+    return own, outside
+
+
+def test_the_reader_of_imports_sees_every_form():
+    source = ("import frlib.train, os\nfrom frlib import data as d, models\n"
+              "from frlib.attacks import pgd\ndef f():\n    from . import plots\n"
+              "    from .losses import x\n    import torch.nn as nn\n    from numpy import array\n")
+    assert imported(source) == ({"train", "data", "models", "attacks", "plots", "losses"},
+                                {"torch", "numpy"})
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_point_down(name):
+    assert name in MAY_IMPORT, f"frlib/{name}.py has no layer: give it one in MAY_IMPORT"
+    own, outside = imported(MODULES[name].read_text())
+    assert own <= MAY_IMPORT[name]
+    assert outside <= OUTSIDE.get(name, outside)
+
+
+def listed(tree: str, folder: str, suffix: str) -> list[str]:
+    """The files of `folder` in a drawn tree: deeper than its line, up to the next line that is not."""
+    names, inside = [], None
+    for line in tree.splitlines():
+        match = re.search(r"[\w.]", line)
+        if not match:
+            continue
+        indent, word = match.start(), line[match.start():].split()[0]
+        if word == f"{folder}/":
+            inside = indent
+        elif inside is not None and indent <= inside:
+            inside = None
+        elif inside is not None and word.endswith(suffix):
+            names.append(word)
+    return names
+
+
+def test_the_reader_of_trees_sees_both_ways_of_drawing():
+    plain = "frlib/          the library\n  a.py     x\n  b.py\n    deep.yaml\ntests/\n  c.py\n"
+    drawn = "repo/\n├── frlib/\n│   ├── a.py  # x\n│   └── b.py\n└── tests/\n    └── c.py\n"
+    assert listed(plain, "frlib", ".py") == listed(drawn, "frlib", ".py") == ["a.py", "b.py"]
+
+
+@pytest.mark.parametrize(("folder", "suffix"), [("frlib", ".py"), ("notebooks", ".ipynb")])
+def test_the_readmes_tree_is_what_is_on_disk(folder, suffix):
+    readme = REPO / "README.md"
+    if not readme.is_file():
+        pytest.skip("no README.md yet")
+    blocks = re.findall(r"^```[^\n]*\n(.*?)^```", readme.read_text(), re.M | re.S)
+    names = [name for block in blocks for name in listed(block, folder, suffix)]
+    disk = {path.name for path in (REPO / folder).glob(f"*{suffix}")}
+    assert sorted(set(names) - {"__init__.py"}) == sorted(disk - {"__init__.py"})
+    assert len(names) == len(set(names)), "a file is listed twice"
+
+
+def test_importing_the_library_costs_next_to_nothing_after_torch():
+    code = ("import time, torch; start = time.perf_counter(); import frlib; "
+            "print(frlib.__file__, time.perf_counter() - start)")
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True,
+                          timeout=60, check=True)
+    file, seconds = done.stdout.split()
+    assert Path(file) == REPO / "frlib" / "__init__.py"
+    assert float(seconds) < 0.3

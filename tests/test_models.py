@@ -1,0 +1,324 @@
+"""Architectures as published, a frozen copy that is the same function, and a loader that is safe."""
+
+import importlib.util
+import os
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from frlib import data, evaluate
+from frlib.models import ARCHITECTURES, create, freeze, load_checkpoint
+
+PARAMETERS = {  # counted by hand from the papers' tables; WRN-34-10 is known for its 46.16 M
+    "resnet18": 11_173_962,
+    "preactresnet18": 11_172_170,
+    "wrn-34-10": 46_160_474,
+    "wrn-28-10": 36_479_194,
+    "resnet8-16": 78_042,
+    "resnet8-32": 308_650,
+}
+KEYS = {  # names in published checkpoints, and the shape of their weights
+    "resnet18": {"conv1.weight": (64, 3, 3, 3), "bn1.running_mean": (64,),
+                 "layer1.1.conv2.weight": (64, 64, 3, 3), "layer4.0.bn2.bias": (512,),
+                 "layer2.0.shortcut.0.weight": (128, 64, 1, 1),
+                 "layer2.0.shortcut.1.running_var": (128,), "linear.weight": (10, 512)},
+    "preactresnet18": {"conv1.weight": (64, 3, 3, 3), "layer1.0.bn1.weight": (64,),
+                       "layer2.0.shortcut.0.weight": (128, 64, 1, 1), "bn.running_mean": (512,),
+                       "layer4.1.conv2.weight": (512, 512, 3, 3), "linear.bias": (10,)},
+    "wrn-34-10": {"conv1.weight": (16, 3, 3, 3), "block1.layer.0.bn1.weight": (16,),
+                  "block1.layer.0.convShortcut.weight": (160, 16, 1, 1),
+                  "block3.layer.4.conv2.weight": (640, 640, 3, 3), "bn1.bias": (640,),
+                  "fc.weight": (10, 640)},
+    "wrn-28-10": {"block2.layer.0.convShortcut.weight": (320, 160, 1, 1),
+                  "block3.layer.3.bn2.running_var": (640,), "fc.bias": (10,)},
+    "resnet8-16": {"conv1.weight": (16, 3, 3, 3), "layer3.0.conv2.weight": (64, 64, 3, 3),
+                   "layer2.0.shortcut.1.weight": (32,), "linear.weight": (10, 64)},
+    "resnet8-32": {"conv1.weight": (32, 3, 3, 3), "layer3.0.conv2.weight": (128, 128, 3, 3),
+                   "linear.weight": (10, 128)},
+}
+ABSENT = {  # what another variant of the architecture would have
+    "preactresnet18": ("bn1.weight", "layer2.0.shortcut.1.weight", "layer1.0.shortcut.0.weight"),
+    "resnet18": ("layer1.0.shortcut.0.weight", "bn.weight"),
+    "wrn-34-10": ("block3.layer.5.conv1.weight", "block1.layer.1.convShortcut.weight"),
+    "wrn-28-10": ("block3.layer.4.conv1.weight",),
+    "resnet8-16": ("layer1.1.conv1.weight", "layer4.0.conv1.weight"),
+}
+every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
+
+
+@pytest.fixture(scope="module")
+def built():
+    """Each architecture once, in eval mode, with BatchNorm statistics as after a training."""
+    models = {}
+
+    def build(name):
+        if name not in models:
+            torch.manual_seed(0)
+            models[name] = randomise(create(name)).eval()
+        return models[name]
+    return build
+
+
+@torch.no_grad()
+def randomise(model):
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+            module.weight.uniform_(0.5, 1.5)
+            module.bias.normal_(0, 0.1)
+    return model
+
+
+# --- architectures
+
+
+@every_architecture
+def test_the_architecture_is_the_published_one(built, name):
+    state = built(name).state_dict()
+    assert sum(p.numel() for p in built(name).parameters()) == PARAMETERS[name]
+    assert {key: tuple(state[key].shape) for key in KEYS[name]} == KEYS[name]
+    assert not [key for key in ABSENT.get(name, ()) if key in state]
+
+
+@every_architecture
+@torch.no_grad()
+def test_it_takes_images_of_32_and_64_pixels(built, name):
+    for size in (32, 64):
+        logits = built(name)(torch.rand(1, 3, size, size))
+        assert logits.shape == (1, 10) and logits.dtype == torch.float32
+        assert logits.isfinite().all()
+
+
+def test_the_number_of_classes_is_free_and_seed_decides_the_weights():
+    assert create("resnet8-16", num_classes=7)(torch.rand(2, 3, 32, 32)).shape == (2, 7)
+    torch.manual_seed(3)
+    one = create("resnet8-16").conv1.weight
+    torch.manual_seed(3)
+    assert torch.equal(create("resnet8-16").conv1.weight, one)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["resnet8-16", "preactresnet18"])
+def test_normalisation_is_inside(name):
+    mean, std = (0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)
+    plain = randomise(create(name)).eval()
+    inside = create(name, mean=mean, std=std).eval()
+    inside.load_state_dict(plain.state_dict(), strict=False)
+    x = torch.rand(2, 3, 32, 32)
+    shaped = [torch.tensor(v).view(1, 3, 1, 1) for v in (mean, std)]
+    torch.testing.assert_close(inside(x), plain((x - shaped[0]) / shaped[1]))
+    torch.testing.assert_close(freeze(inside)(x), inside(x), atol=1e-4, rtol=1e-4)
+    assert sum(p.numel() for p in inside.parameters()) == PARAMETERS[name]
+
+
+def test_wrong_arguments_are_told_what_they_may_be():
+    with pytest.raises(ValueError, match="unknown model 'resnet': choose one of resnet18, preact"):
+        create("resnet")
+    for half in ({"mean": (0.5,) * 3}, {"std": (0.5,) * 3}):
+        with pytest.raises(ValueError, match="both mean and std, or neither"):
+            create("resnet8-16", **half)
+
+
+# --- the frozen copy
+
+
+@every_architecture
+@torch.no_grad()
+def test_frozen_is_the_same_function(built, name):
+    x = torch.rand(1, 3, 32, 32)
+    frozen = freeze(built(name))
+    expected = built(name)(x)
+    torch.testing.assert_close(frozen(x), expected, atol=1e-4, rtol=1e-4)
+    assert expected.std() > 0.01  # or anything would agree
+    folded = [m for m in frozen.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert len(folded) < sum(isinstance(m, nn.BatchNorm2d) for m in built(name).modules())
+
+
+def test_freezing_leaves_the_original_alone():
+    model = randomise(create("resnet8-16")).train()
+    model.bn1.eval()
+    model.linear.bias.requires_grad_(False)
+    modes = [module.training for module in model.modules()]
+    asks = [p.requires_grad for p in model.parameters()]
+    state = {k: v.clone() for k, v in model.state_dict().items()}
+    frozen = freeze(model)
+    frozen(torch.rand(2, 3, 32, 32))
+    assert [module.training for module in model.modules()] == modes
+    assert [p.requires_grad for p in model.parameters()] == asks
+    assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+    assert not any(p.requires_grad for p in frozen.parameters())
+    assert not frozen.training
+    assert not any(m.training for m in frozen.modules() if not list(m.children()))
+    with torch.no_grad():
+        before = frozen(torch.ones(1, 3, 32, 32))
+        model.linear.weight.zero_()
+        assert torch.equal(frozen(torch.ones(1, 3, 32, 32)), before)  # a copy, not a view
+
+
+class Branching(nn.Module):
+    """torch.fx cannot trace a branch on the input."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        if x.mean() > 0.5:
+            x = 1 - x
+        return self.norm(self.conv(x)).mean((2, 3))
+
+
+def test_a_model_that_cannot_be_traced_is_frozen_unfolded():
+    model = randomise(Branching()).train()
+    frozen = freeze(model)
+    assert model.training and not frozen.training
+    assert not any(p.requires_grad for p in frozen.parameters())
+    with torch.no_grad():
+        for x in (torch.rand(2, 3, 8, 8) / 4, 1 - torch.rand(2, 3, 8, 8) / 4):
+            torch.testing.assert_close(frozen(x), model.eval()(x))
+
+
+def test_a_frozen_model_freezes_again_and_a_function_passes_through():
+    model = freeze(create("resnet8-16"))
+    x = torch.rand(1, 3, 32, 32)
+    torch.testing.assert_close(freeze(model)(x), model(x))
+
+    def function(x):
+        return x.mean((2, 3))
+    assert freeze(function) is function
+
+
+def test_gradients_flow_through_a_frozen_model_to_its_input():
+    x = torch.rand(1, 3, 32, 32, requires_grad=True)
+    freeze(create("resnet8-16"))(x).sum().backward()
+    assert x.grad.abs().max() > 0
+
+
+# --- checkpoints
+
+
+@pytest.fixture
+def weights():
+    torch.manual_seed(1)
+    return randomise(create("resnet8-16")).state_dict()
+
+
+def loads(path, weights, **kwargs):
+    """Whether the file, read into a fresh model, gives exactly these weights."""
+    model = create("resnet8-16", **kwargs)
+    assert load_checkpoint(model, path) is model
+    return all(torch.equal(v, weights[k]) for k, v in model.state_dict().items() if k in weights)
+
+
+WRAPPED = {
+    "plain": lambda w: w,
+    "state_dict": lambda w: {"state_dict": w, "epoch": 3, "best": 0.5},
+    "module.": lambda w: {f"module.{k}": v for k, v in w.items()},
+    "model.": lambda w: {f"model.{k}": v for k, v in w.items()},
+    "module.model.": lambda w: {"state_dict": {f"module.model.{k}": v for k, v in w.items()}},
+    "dead sub_block1": lambda w: w | {"sub_block1.layer.0.conv1.weight": torch.ones(2, 2),
+                                      "module.sub_block1.bn.weight": torch.ones(2)},
+    "extra mean and std": lambda w: w | {"mean": torch.ones(1, 3, 1, 1), "std": torch.ones(3),
+                                         "mu": torch.ones(3), "sigma": torch.ones(3)},
+    "swa counter": lambda w: {f"module.{k}": v for k, v in w.items()}
+    | {"n_averaged": torch.tensor(3)},
+    "no batch counters": lambda w: {k: v for k, v in w.items() if "num_batches" not in k},
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPPED.values(), ids=WRAPPED)
+def test_published_forms_of_a_checkpoint_load(tmp_path, weights, wrap):
+    path = tmp_path / "weights.pt"
+    torch.save(wrap(weights), path)
+    expected = {k: v for k, v in weights.items() if "num_batches" not in k}
+    assert loads(path, expected)
+
+
+def test_weights_without_mean_and_std_leave_the_models_own(tmp_path, weights):
+    torch.save(weights, tmp_path / "weights.pt")
+    mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    model = create("resnet8-16", mean=mean, std=std)
+    load_checkpoint(model, tmp_path / "weights.pt")
+    assert torch.equal(model.conv1.weight, weights["conv1.weight"])
+    assert model.mean.flatten().tolist() == pytest.approx(mean)
+    assert model.std.flatten().tolist() == pytest.approx(std)
+
+
+@pytest.mark.parametrize(("name", "classes", "message"), [
+    ("resnet8-32", 10, r"bn1.bias is \(16,\), the model needs \(32,\)"),
+    ("resnet8-16", 100, r"linear.bias is \(10,\), the model needs \(100,\)"),
+    ("resnet18", 10, r"\(\d\d+ misfits\)"),
+    ("preactresnet18", 10, r"conv1.weight is \(16, 3, 3, 3\), the model needs \(64, 3, 3, 3\)"),
+])
+def test_weights_of_another_architecture_name_the_misfits(tmp_path, weights, name, classes,
+                                                          message):
+    path = tmp_path / "weights.pt"
+    torch.save(weights, path)
+    model = create(name, num_classes=classes)
+    before = model.conv1.weight.clone()
+    with pytest.raises(ValueError, match=f"{re.escape(str(path))}: weights of another "
+                                         f"architecture.*{message}"):
+        load_checkpoint(model, path)
+    assert torch.equal(model.conv1.weight, before)
+
+
+def test_unexpected_weights_are_named(tmp_path, weights):
+    torch.save(weights | {"extra.weight": torch.ones(1)}, tmp_path / "weights.pt")
+    with pytest.raises(ValueError, match=r"unexpected extra.weight \(1 misfits\)"):
+        load_checkpoint(create("resnet8-16"), tmp_path / "weights.pt")
+
+
+@pytest.mark.parametrize("part", [0, 0.01, 0.5, 0.99])
+def test_a_truncated_file_is_named(tmp_path, weights, part):
+    path = tmp_path / "weights.pt"
+    torch.save(weights, path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:int(part * len(whole))])
+    with pytest.raises(ValueError, match=re.escape(str(path))):
+        load_checkpoint(create("resnet8-16"), path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    for path in (tmp_path / "nothing.pt", tmp_path):
+        with pytest.raises(FileNotFoundError, match=f"no checkpoint at {re.escape(str(path))}"):
+            load_checkpoint(create("resnet8-16"), path)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"state_dict": [1]}, torch.ones(2)])
+def test_a_file_without_weights_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / "weights.pt")
+    with pytest.raises(ValueError, match="holds no state_dict"):
+        load_checkpoint(create("resnet8-16"), tmp_path / "weights.pt")
+
+
+class Payload:
+    def __init__(self, sentinel):
+        self.sentinel = sentinel
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.sentinel}",)
+
+
+@pytest.mark.parametrize("save", [lambda x, p: p.write_bytes(pickle.dumps(x, protocol=2)), torch.save],
+                         ids=["bare pickle", "torch.save"])
+def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path, weights, save):
+    path, sentinel = tmp_path / "weights.pt", tmp_path / "ran"
+    save({"state_dict": weights, "payload": Payload(sentinel)}, path)
+    with pytest.raises(ValueError, match="not a file of plain weights .*never loaded"):
+        load_checkpoint(create("resnet8-16"), path)
+    assert not sentinel.exists()
+    with open(path, "rb") as file:  # the payload is a live one: this trusting reader runs it
+        (torch.load(file, weights_only=False) if save is torch.save else pickle.load(file))
+    assert sentinel.exists()
+
+
+def test_the_published_resnet18_loads_and_classifies(cifar_root):
+    package = Path(importlib.util.find_spec("pyautoattack").origin).parent
+    model = load_checkpoint(create("resnet18"), package / "examples" / "model_test.pt")
+    test = data.load("cifar10", cifar_root, "test", download=False).take(64)
+    assert evaluate.accuracy(model, test.x, test.labels, batch_size=32) > 0.85

@@ -1,0 +1,194 @@
+"""A file is written whole or not at all, and a number knows where it comes from."""
+
+import errno
+import json
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from frlib import results
+from frlib.results import (
+    atomic,
+    code_fingerprint,
+    file_checksum,
+    lock,
+    pack_flags,
+    provenance,
+    read_json,
+    unpack_flags,
+    write_json,
+)
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+# --- writing
+
+
+def test_json_comes_back_as_written_and_folders_are_made(tmp_path):
+    path = tmp_path / "a" / "b.json"
+    write_json(path, {"x": 0.1, "names": ["a"], "none": None})
+    assert read_json(path) == {"x": 0.1, "names": ["a"], "none": None}
+    assert path.read_text().endswith("}\n") and files(path.parent) == ["b.json"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError, RuntimeError])
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    path = tmp_path / "a.json"
+    write_json(path, {"old": 1})
+    with pytest.raises(error if error is not RuntimeError else OSError), \
+            atomic(path) as temporary:
+        temporary.write_text("half a fi")
+        assert read_json(path) == {"old": 1}
+        raise error("stop")
+    assert read_json(path) == {"old": 1} and files(tmp_path) == ["a.json"]
+
+
+def test_the_new_file_appears_only_when_it_is_whole(tmp_path):
+    path = tmp_path / "a.txt"
+    with atomic(path) as temporary:
+        temporary.write_text("new")
+        assert not path.exists() and temporary.parent == tmp_path
+    assert path.read_text() == "new" and files(tmp_path) == ["a.txt"]
+
+
+def test_a_full_disk_names_the_file_and_keeps_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    write_json(path, {"old": 1})
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=f"cannot write {re.escape(str(path))} .*No space left on "
+                                      "device.*what was there before is intact"):
+        write_json(path, {"new": 2})
+    assert read_json(path) == {"old": 1} and files(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize("content", [{"x": float("nan")}, {"x": float("inf")}, {"x": {1, 2}}])
+def test_what_is_no_strict_json_is_refused_before_anything_is_touched(tmp_path, content):
+    path = tmp_path / "a.json"
+    write_json(path, {"old": 1})
+    with pytest.raises((ValueError, TypeError), match="JSON"):
+        write_json(path, content)
+    assert read_json(path) == {"old": 1} and files(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": 1', b"\xff\xfe{}", b"{'a': 1}"])
+def test_damaged_json_names_the_file(tmp_path, content):
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"{re.escape(str(path))}: damaged JSON .*delete it"):
+        read_json(path)
+
+
+# --- flags
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 1000])
+def test_flags_come_back_as_packed(count):
+    flags = np.random.default_rng(count).random(count) < 0.5
+    for given in (flags, flags.tolist(), torch.from_numpy(flags)):
+        text = pack_flags(given)
+        assert np.array_equal(unpack_flags(text, count), flags)
+    assert len(text) <= 4 * (count // 8 // 3 + 1) and text.isascii()
+
+
+def test_the_first_flag_is_the_highest_bit():
+    assert pack_flags([True] + [False] * 7) == "gA=="  # the byte 0x80
+
+
+def test_too_few_flags_are_an_error():
+    with pytest.raises(ValueError, match="8 flags stored, 9 expected"):
+        unpack_flags(pack_flags([True] * 8), 9)
+
+
+def test_a_score_counts_its_flags():
+    flags = torch.tensor([True, False, True])
+    score = results.score(flags)
+    assert score == {"correct": 2, "total": 3, "flags": pack_flags(flags)}
+    assert json.loads(json.dumps(score)) == score
+
+
+# --- provenance
+
+
+def fake_git(monkeypatch, answers):
+    def run(command, **kwargs):
+        answer = answers[command[1]]
+        if isinstance(answer, Exception):
+            raise answer
+        assert kwargs["check"]  # or a failing git would pass for an empty answer
+        return subprocess.CompletedProcess(command, 0, stdout=answer, stderr="")
+    monkeypatch.setattr(subprocess, "run", run)
+
+
+@pytest.mark.parametrize(("status", "dirty"), [("", False), (" M frlib/train.py\n", True)])
+def test_provenance_says_commit_versions_device_and_threads(monkeypatch, status, dirty):
+    fake_git(monkeypatch, {"rev-parse": "0123abc\n", "status": status})
+    facts = provenance()
+    assert (facts["commit"], facts["dirty"]) == ("0123abc", dirty)
+    assert facts["versions"]["torch"] == torch.__version__.split("+")[0] \
+        or facts["versions"]["torch"] == torch.__version__
+    assert facts["versions"].keys() == {"python", *results.LIBRARIES}
+    assert facts["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert facts["device"].startswith("CPU ") and facts["threads"] == torch.get_num_threads()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", facts["date"])
+    assert json.loads(json.dumps(facts)) == facts
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("git"),
+                                   subprocess.CalledProcessError(128, "git"),
+                                   subprocess.TimeoutExpired("git", 20)])
+def test_without_git_the_commit_is_unknown(monkeypatch, error):
+    fake_git(monkeypatch, {"rev-parse": error, "status": ""})
+    facts = provenance()
+    assert facts["commit"] == "unknown" and facts["dirty"] is None
+
+
+def test_a_missing_library_is_told(monkeypatch):
+    fake_git(monkeypatch, {"rev-parse": "0", "status": ""})
+    monkeypatch.setattr(results, "LIBRARIES", ("torch", "no-such-library"))
+    assert provenance()["versions"]["no-such-library"] == "not installed"
+
+
+def test_checksums_and_fingerprints_follow_the_content(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    path.write_bytes(b"abc")
+    assert file_checksum(path) == \
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.py").write_text(name)
+    monkeypatch.setattr(results, "__file__", str(tmp_path / "results.py"))
+    before = code_fingerprint("one", "two")
+    assert before == code_fingerprint("two", "one") != code_fingerprint("one")
+    (tmp_path / "two.py").write_text("changed")
+    assert code_fingerprint("one", "two") != before
+
+
+# --- the lock
+
+
+def test_a_folder_is_held_by_one_at_a_time(tmp_path):
+    with lock(tmp_path / "run"):
+        with pytest.raises(RuntimeError, match="run is in use by another process"), \
+                lock(tmp_path / "run"):
+            pytest.fail("the lock was given twice")
+        with lock(tmp_path / "other"):
+            pass
+    with lock(tmp_path / "run"):  # free again
+        pass
+
+
+def test_the_lock_is_freed_by_an_error(tmp_path):
+    with pytest.raises(ZeroDivisionError), lock(tmp_path):
+        raise ZeroDivisionError
+    with lock(tmp_path):
+        pass

@@ -1,0 +1,365 @@
+"""One loop: it repeats, it resumes, it refuses what is not its own, and it never looks at test labels."""
+
+import json
+import logging
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from frlib import config, data, results, train
+
+TINY = """preset: tiny
+settings:
+  dataset: digits
+  train_size: 64
+  batch_size: 32
+  flip: false
+  model: resnet8-16
+  epochs: 3
+  lr: 0.05
+  steps: 1
+  step_size: 8/255
+  curve_images: 16
+  curve_steps: 1
+  threads: 1
+"""
+FILES = ["best.pt", "config.json", "finished.json", "last.pt", "metrics.jsonl", "swa-best.pt"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def preset(own_root):
+    (own_root / "tiny.yaml").write_text(TINY)
+
+
+@pytest.fixture(autouse=True)
+def no_git(monkeypatch):
+    monkeypatch.setattr(results, "_commit", lambda: {"commit": "0123abc", "dirty": False})
+
+
+@pytest.fixture
+def settings(tmp_path):
+    """Makes configs whose runs live in this test's own folder."""
+    def make(method="at", **changes):
+        return config.load("tiny.yaml", **{"method": method, "runs_dir": str(tmp_path / "runs"),
+                                           **changes})
+    return make
+
+
+@pytest.fixture(scope="session")
+def unbroken(preset, tmp_path_factory):
+    """An adversarial training from start to end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(results, "_commit", lambda: {"commit": "0123abc", "dirty": False})
+        return train.train(config.load("tiny.yaml", method="at",
+                                       runs_dir=str(tmp_path_factory.mktemp("unbroken"))))
+
+
+def without_seconds(history):
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in history]
+
+
+def tensors(content, path=""):
+    """Every tensor in a checkpoint, by where it stands."""
+    if isinstance(content, torch.Tensor):
+        return {path: content}
+    items = content.items() if isinstance(content, dict) else \
+        enumerate(content) if isinstance(content, (list, tuple)) else ()
+    return {k: v for key, value in items for k, v in tensors(value, f"{path}/{key}").items()}
+
+
+def same_weights(one, two, names=("best", "last", "swa-best")):
+    for name in names:
+        a, b = (tensors(torch.load(run.checkpoint(name), weights_only=True)) for run in (one, two))
+        if a.keys() != b.keys() or not all(torch.equal(v, b[k]) for k, v in a.items()):
+            return False
+    return True
+
+
+def die_at(monkeypatch, name, call):
+    """The n-th call of a function of train ends as a kill would, after its work."""
+    original, calls = getattr(train, name), []
+
+    def dying(*arguments, **kwargs):
+        original(*arguments, **kwargs)
+        calls.append(1)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+    monkeypatch.setattr(train, name, dying)
+
+
+# --- a run
+
+
+def test_a_finished_run_holds_what_it_promises(unbroken):
+    assert unbroken.finished
+    assert sorted(p.name for p in unbroken.dir.iterdir() if p.name != ".lock") == FILES
+    assert [row["epoch"] for row in unbroken.history] == [1, 2, 3]
+    for row in unbroken.history:
+        assert {"loss_ce", "lr", "val_clean", "val_pgd", "test_clean", "test_pgd", "seconds"} \
+            <= row.keys() and "loss_fr" not in row
+        assert ("swa_val_pgd" in row) == (row["epoch"] == 3)  # from int(0.75 * 3) = 2, counted from 0
+        for name in ("val", "test"):
+            assert 0 <= row[f"{name}_pgd"] <= row[f"{name}_clean"] <= 1
+            assert (row[f"{name}_clean"] * 16).is_integer()
+    finished = json.loads((unbroken.dir / "finished.json").read_text())
+    assert finished["provenance"]["commit"] == "0123abc"
+    assert finished["data"] == data.load("digits", "", "train").take(64).checksum
+    assert finished["checkpoints"] == {name: results.file_checksum(unbroken.checkpoint(name))
+                                       for name in ("best", "swa-best")}
+    stored = json.loads((unbroken.dir / "config.json").read_text())
+    assert stored["eps"] == 8 / 255 and stored["code"] == train.code_fingerprint(*train.CODE)
+
+
+def test_best_is_the_epoch_with_the_highest_validation_accuracy_under_attack(unbroken):
+    robust = [row["val_pgd"] for row in unbroken.history]
+    best = torch.load(unbroken.checkpoint("best"), weights_only=True)
+    assert best["epoch"] == robust.index(max(robust)) + 1  # the first of equals
+    with pytest.raises(ValueError, match="checkpoint 'final': choose 'best', 'last' or 'swa-best'"):
+        unbroken.checkpoint("final")
+
+
+def test_training_moves_the_weights_and_lowers_the_loss(settings):
+    run = train.train(settings("natural", epochs=4, lr=0.1, train_size=128))
+    first, last = run.history[0], run.history[-1]
+    assert last["loss_ce"] < first["loss_ce"]
+
+
+@pytest.mark.parametrize(("function", "call"), [("_write_history", 1), ("_write_history", 2),
+                                                ("_save", 1), ("_save", 2), ("_save", 3),
+                                                ("_write_history", 4)])
+def test_a_killed_run_goes_on_to_the_same_end(unbroken, settings, monkeypatch, function, call):
+    with monkeypatch.context() as patch:
+        die_at(patch, function, call)
+        with pytest.raises(KeyboardInterrupt):
+            train.train(settings())
+    run = train.open_run(settings())
+    assert not run.finished
+    torch.manual_seed(99)  # what else the process did must not matter
+    train.train(settings())
+    assert run.finished
+    assert without_seconds(run.history) == without_seconds(unbroken.history)
+    assert same_weights(run, unbroken)
+
+
+def test_another_seed_is_another_run(unbroken, settings):
+    run = train.train(settings(seed=1))
+    assert run.dir.name == "seed1" and unbroken.dir.name == "seed0"
+    assert not same_weights(run, unbroken, ["last"])
+
+
+def test_at_and_at_swa_are_one_run_trained_once(settings, monkeypatch):
+    run = train.train(settings("at-swa"))
+    assert run.dir == train.open_run(settings("at")).dir and run.config.method == "at"
+    assert run.dir.parts[-3:] == ("tiny", "at", "seed0")
+    assert train.open_run(settings("at-fr-swa")).dir == train.open_run(settings("at-fr")).dir
+    assert run.checkpoint("swa-best") != run.checkpoint("best")
+    monkeypatch.setattr(train, "_train", lambda *_: pytest.fail("it trained again"))
+    before = {p: p.stat().st_mtime_ns for p in run.dir.glob("*.*") if p.name != ".lock"}
+    assert train.train(settings("at")).history == run.history
+    assert before == {p: p.stat().st_mtime_ns for p in run.dir.glob("*.*") if p.name != ".lock"}
+
+
+def test_an_open_run_without_training_has_no_history_and_no_checkpoint(settings):
+    run = train.open_run(settings())
+    assert not run.finished and run.history == [] and not run.dir.exists()
+    with pytest.raises(FileNotFoundError, match="no best checkpoint in .*seed0"):
+        run.checkpoint()
+
+
+# --- what is computed
+
+
+def test_the_regularisation_starts_at_its_epoch(settings, unbroken):
+    late = train.train(settings("at-fr", fr_start_epoch=1))
+    assert ["loss_fr" in row for row in late.history] == [False, True, True]
+    assert all(row["loss_fr"] > 0 for row in late.history[1:])
+    assert late.history[0]["loss_ce"] == unbroken.history[0]["loss_ce"]  # until then it is AT
+    assert late.history[2]["loss_ce"] != unbroken.history[2]["loss_ce"]
+    early = train.train(settings("at-fr", epochs=1))
+    assert "loss_fr" in early.history[0]
+
+
+def test_natural_training_attacks_nothing(settings, monkeypatch):
+    calls = []
+    attack = train.attacks.pgd
+    monkeypatch.setattr(train.attacks, "pgd", lambda *a, **k: calls.append(k) or attack(*a, **k))
+    config_ = settings("natural", epochs=1)
+    split = data.load("digits", "", "train").take(64)
+    model = train.models.create("resnet8-16")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    train.train_epoch(model, optimizer, split, torch.Generator(), config_, 0)
+    assert calls == []
+    train.train_epoch(model, optimizer, split, torch.Generator(), config_.of("at"), 0)
+    assert [(c["eps"], c["step_size"], c["steps"], c["mode"]) for c in calls] \
+        == [(8 / 255, 8 / 255, 1, "eval")] * 2
+
+
+@pytest.mark.parametrize("method", ["at", "at-fr"])
+def test_fast_and_plain_loops_agree(settings, method):
+    losses = []
+    for fast in (False, True):
+        run = train.train(settings(method, epochs=1, fast=fast, runs_dir=f"fast-{method}-{fast}"))
+        losses.append([run.history[0][k] for k in ("loss_ce", "loss_fr") if k in run.history[0]])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-3)
+
+
+def test_the_average_is_the_mean_of_the_weights_from_the_first_drop_on(settings, monkeypatch):
+    weights, save = [], train._save
+
+    def keep(path, **content):
+        if path.name == "last.pt":
+            weights.append({k: v.clone() for k, v in content["state_dict"].items()})
+        save(path, **content)
+    monkeypatch.setattr(train, "_save", keep)
+    run = train.train(settings(epochs=4, swa_start=0.5))
+    last = torch.load(run.checkpoint("last"), weights_only=True)
+    assert len(weights) == 4 and last["average"]["n_averaged"] == 2
+    model = train.models.create("resnet8-16")
+    for name, _ in model.named_parameters():
+        mean = torch.stack([w[name] for w in weights[2:]]).mean(0)
+        torch.testing.assert_close(last["average"][f"module.{name}"], mean)
+    assert ["swa_val_pgd" in row for row in run.history] == [False, False, True, True]
+    # BatchNorm statistics are estimated anew, not averaged
+    mean = torch.stack([w["bn1.running_mean"] for w in weights[2:]]).mean(0)
+    assert not torch.allclose(last["average"]["module.bn1.running_mean"], mean)
+
+
+@pytest.mark.parametrize(("epochs", "share", "epoch"), [(100, 0.75, 75), (4, 0.5, 2), (3, 0.75, 2),
+                                                        (10, 1.0, 9), (10, 0.0, 0)])
+def test_the_average_starts_at_its_share_of_the_epochs(settings, epochs, share, epoch):
+    assert train.swa_epoch(settings(epochs=epochs, swa_start=share)) == epoch
+
+
+@pytest.mark.parametrize(("schedule", "epoch", "rate"), [
+    ("step", 0, 0.2), ("step", 74.99, 0.2), ("step", 75, 0.02), ("step", 89.99, 0.02),
+    ("step", 90, 0.002), ("step", 99.9, 0.002),
+    ("one-cycle", 0, 0.0), ("one-cycle", 15, 0.1), ("one-cycle", 30, 0.2), ("one-cycle", 65, 0.1),
+    ("one-cycle", 100, 0.0),
+])
+def test_the_learning_rate_follows_its_schedule(settings, schedule, epoch, rate):
+    c = settings(schedule=schedule, epochs=100, lr=0.2)
+    assert train.learning_rate(c, epoch) == pytest.approx(rate, abs=1e-9)
+
+
+def test_the_history_shows_the_rate_of_the_last_step(settings):
+    run = train.train(settings("natural", schedule="one-cycle", epochs=2))
+    rates = [train.learning_rate(run.config, epoch) for epoch in (0.5, 1.5)]
+    assert [row["lr"] for row in run.history] == pytest.approx(rates)
+
+
+def test_test_labels_choose_nothing(settings, unbroken, monkeypatch):
+    load = data.load
+
+    def spoiled(name, root, split, **kwargs):
+        part = load(name, root, split, **kwargs)
+        return part if split != "test" else replace(part, labels=(part.labels + 1) % 10,
+                                                    images=255 - part.images)
+    monkeypatch.setattr(data, "load", spoiled)
+    run = train.train(settings())
+    test = [k for k in run.history[0] if "test" in k]
+    assert [[row[k] for k in test] for row in run.history] \
+        != [[row[k] for k in test] for row in unbroken.history]
+    assert same_weights(run, unbroken, ["best", "swa-best"])
+
+
+# --- what goes wrong
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_epoch(settings, monkeypatch):
+    epochs, batches = [], data.batches
+
+    def poisoned(*arguments, **kwargs):
+        epochs.append(1)
+        for step, (x, y) in enumerate(batches(*arguments, **kwargs)):
+            yield (x * torch.nan if (len(epochs), step) == (2, 1) else x), y
+    monkeypatch.setattr(data, "batches", poisoned)
+    with pytest.raises(FloatingPointError, match="not finite at epoch 2, step 2; the last good"):
+        train.train(settings("natural"))
+    run = train.open_run(settings("natural"))
+    last = torch.load(run.checkpoint("last"), weights_only=True)
+    assert last["state"]["epoch"] == 1 and len(run.history) == 1 and not run.finished
+    assert all(v.isfinite().all() for v in last["state_dict"].values())
+
+
+def test_a_run_with_other_settings_is_refused(settings, unbroken, monkeypatch):
+    run = train.open_run(settings())
+    stored = json.loads((unbroken.dir / "config.json").read_text())
+    results.write_json(run.dir / "config.json", stored | {"eps": 0.5})
+    (run.dir / "last.pt").write_bytes(b"theirs")
+    with pytest.raises(RuntimeError, match=r"seed0 holds a run with other settings \(eps = 0.5 "
+                                           r"there, 0.0313\d+ asked for\); choose another"):
+        train.train(settings())
+    assert (run.dir / "last.pt").read_bytes() == b"theirs"
+
+
+def test_a_run_of_older_code_is_moved_aside(settings, unbroken, monkeypatch, caplog):
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "code_fingerprint", lambda *_: "0ldc0de")
+        old = train.train(settings(epochs=1))
+        history, weights = old.history, old.checkpoint("best").read_bytes()
+        with caplog.at_level(logging.WARNING, logger="frlib"):
+            patch.setattr(train, "code_fingerprint", lambda *_: "newc0de")
+            run = train.train(settings(epochs=1))
+    aside = run.dir / "code-0ldc0de"
+    assert "made by older code" in caplog.text and str(aside) in caplog.text
+    assert (aside / "best.pt").read_bytes() == weights
+    assert [json.loads(line) for line in (aside / "metrics.jsonl").read_text().splitlines()] \
+        == history
+    assert run.finished and sorted(p.name for p in aside.iterdir()) == FILES
+    assert json.loads((run.dir / "config.json").read_text())["code"] == "newc0de"
+
+
+def test_a_damaged_checkpoint_is_named(settings, monkeypatch):
+    with monkeypatch.context() as patch:
+        die_at(patch, "_write_history", 1)
+        with pytest.raises(KeyboardInterrupt):
+            train.train(settings())
+    path = train.open_run(settings()).checkpoint("last")
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(RuntimeError, match=r"last.pt: damaged checkpoint .*delete it"):
+        train.train(settings())
+
+
+def test_a_run_that_another_process_works_on_is_refused(settings):
+    run = train.open_run(settings())
+    run.dir.mkdir(parents=True)
+    hold = ("import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.flock(file, fcntl.LOCK_EX); "
+            "print('held', flush=True); sys.stdin.read()")
+    with subprocess.Popen([sys.executable, "-c", hold, run.dir / ".lock"], text=True,
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(RuntimeError, match="seed0 is in use by another process"):
+            train.train(settings())
+        other.stdin.close()
+    assert [p.name for p in run.dir.iterdir()] == [".lock"]
+
+
+def test_a_runs_dir_that_cannot_be_written_is_told(settings, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RuntimeError, match="cannot write to .*file/runs.*choose another runs_dir"):
+        train.train(settings(runs_dir=str(tmp_path / "file" / "runs")))
+
+
+@pytest.mark.parametrize(("change", "error", "message"), [
+    ({"train_size": 5000}, ValueError, "5000 images asked for, the split has 1294"),
+    ({"curve_images": 150}, ValueError, "150 images asked for, the split has 144"),
+    ({"dataset": "cifar10"}, FileNotFoundError, "CIFAR-10 is not complete"),
+])
+def test_bad_data_stops_before_any_work(settings, monkeypatch, change, error, message):
+    def offline(self):
+        raise OSError("offline")
+    monkeypatch.setattr("torchvision.datasets.CIFAR10.download", offline)
+    monkeypatch.setattr(train.models, "create", lambda *_, **__: pytest.fail("work began"))
+    with pytest.raises(error, match=message):
+        train.train(settings(**change))
+
+
+def test_a_gpu_that_is_not_there_is_told(settings, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert train.device_of(settings(device="auto")) == train.device_of(settings(device="cpu")) \
+        == "cpu"
+    with pytest.raises(ValueError, match="device = 'cuda', but torch sees no GPU"):
+        train.train(settings(device="cuda"))
