@@ -50,7 +50,7 @@ def pgd(model, x: Tensor, y: Tensor, *, eps: float, step_size: float, steps: int
                 return x_adv
             with torch.no_grad():
                 logits = model(x_adv)
-                score = loss(logits, y).double()
+                score = loss(logits, y).double().nan_to_num(nan=-torch.inf)
                 score[logits.argmax(1) != y] += 1e9  # broken beats unbroken, whatever the loss
             better = torch.ones_like(y, dtype=torch.bool) if best_score is None \
                 else score > best_score

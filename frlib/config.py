@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import os
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -155,7 +156,8 @@ def parse_label(label: str) -> dict:
     values = {"method": method}
     for change in filter(None, changes.split(",")):
         key, _, text = change.partition("=")
-        values[key] = yaml.safe_load(text)
+        many = key in FIELDS and isinstance(FIELDS[key].default, tuple)
+        values[key] = [yaml.safe_load(t) for t in text.split("+")] if many else yaml.safe_load(text)
     return {key: _check(key, value) for key, value in values.items()}
 
 
@@ -186,10 +188,11 @@ def _read_preset(preset: str) -> dict:
                                 f"{', '.join(presets())}, or give the path of a .yaml file")
     try:
         content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not plain YAML: {error}") from error
     if not isinstance(content, dict) or set(content) != {"preset", "settings"} \
-            or not isinstance(content["settings"], dict):
+            or not isinstance(content["settings"], dict) \
+            or not all(isinstance(key, str) for key in content["settings"]):
         raise ValueError(f"{path}: a preset holds two keys, `preset: {path.stem}` and `settings:`")
     return content["settings"]
 
@@ -204,9 +207,9 @@ def _check(key: str, value):
     if kind is float and isinstance(value, str):
         try:
             value = float(Fraction(value))  # "8/255"
-        except (ValueError, ZeroDivisionError):
+        except (ValueError, ZeroDivisionError, OverflowError):
             raise ValueError(f"{key} = {value!r}: must be a number or a fraction 'a/b'") from None
-    if kind is float and type(value) is int:
+    if kind is float and type(value) is int and abs(value) < 2**53:
         value = float(value)
     if kind is tuple and isinstance(value, list):
         value = tuple(value)
@@ -217,7 +220,7 @@ def _check(key: str, value):
     if meta["choices"] and value not in meta["choices"]:
         raise ValueError(f"{key} = {value!r}: choose one of {', '.join(meta['choices'])}")
     low, high = meta["low"], meta["high"]
-    if kind in (int, float) and not ((low is None or value >= low)
+    if kind in (int, float) and not ((low is None or value >= low) and abs(value) != math.inf
                                      and (high is None or value <= high)):
         hint = f"; for {value:g} of 255 grey levels write '{value:g}/255'" \
             if key in ("eps", "step_size") and value > 1 else ""
@@ -225,13 +228,15 @@ def _check(key: str, value):
         raise ValueError(f"{key} = {value!r}: must be {span} ({meta['doc']}){hint}")
     if key == "milestones" and not all(type(m) in (int, float) and 0 < m <= 1 for m in value):
         raise ValueError(f"milestones = {value!r}: shares of the epochs, each in (0, 1]")
+    if key == "seeds" and not (value and all(type(s) is int and s >= 0 for s in value)):
+        raise ValueError(f"seeds = {value!r}: a list of whole numbers from 0")
     return value
 
 
 def _text(value) -> str:
     """A value as it stands in a label: short, without commas or slashes."""
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return repr(value)  # exact, so that a label reads back as the same setting
     if isinstance(value, tuple):
         return "+".join(map(_text, value))
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -48,7 +48,8 @@ def robust(model, x: Tensor, y: Tensor, attack: Callable, *, batch_size: int = 2
     model = freeze(model)
     flags = correct(model, x, y, batch_size=batch_size)
     alive = flags.nonzero()[:, 0]
-    for chosen in tqdm(alive.split(batch_size), desc=progress, disable=None if progress else True):
+    for chosen in tqdm(_chunks(alive, batch_size), desc=progress,
+                       disable=None if progress else True):
         here = chosen.to(x.device)
         x_adv = attack(model, x[here], y[here])
         flags[chosen] = correct(model, x_adv, y[here], batch_size=batch_size)
@@ -101,7 +102,7 @@ def autoattack(model, x: Tensor, y: Tensor, *, eps: float, batch_size: int, seed
         total = len(STAGES) - state["stage"]
         for stage in tqdm(STAGES[state["stage"]:], desc="AutoAttack", total=total, disable=None):
             adversary.attacks_to_run = [stage]
-            work = list(state["alive"].split(batch_size))
+            work = _chunks(state["alive"], batch_size)
             for chosen in tqdm(work[state["batch"]:], desc=stage, leave=False, disable=None):
                 here = chosen.to(x.device)
                 x_adv, _ = adversary.run_standard_evaluation(x[here], y[here],
@@ -119,6 +120,11 @@ def autoattack(model, x: Tensor, y: Tensor, *, eps: float, batch_size: int, seed
         checks.check_square_sr(shares, logger=logging.getLogger("auto-attack"))
     x_adv = torch.where(state["robust"][:, None, None, None], x.cpu(), state["x_adv"])
     return AutoAttackResult(state["robust"], x_adv, state["stages"], state["warnings"])
+
+
+def _chunks(indices: Tensor, size: int) -> list[Tensor]:
+    """Runs of at most `size` indices; none of nothing, where Tensor.split gives an empty one."""
+    return list(indices.split(size)) if len(indices) else []
 
 
 @contextmanager

@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
-from torch.fx.proxy import TraceError
 
 
 class Classifier(nn.Module):
@@ -189,11 +188,12 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> nn.Module:
     except pickle.UnpicklingError as error:
         raise ValueError(f"{path}: not a file of plain weights (it holds code or other objects, "
                          "which are never loaded)") from error
-    except (RuntimeError, EOFError, OSError) as error:
+    except Exception as error:  # torch.load raises many kinds for damaged bytes
         raise ValueError(f"{path}: damaged or not a checkpoint ({error})") from error
     state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict):
-        raise ValueError(f"{path}: holds no state_dict")
+    if not isinstance(state, dict) or not all(
+            isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
+        raise ValueError(f"{path}: holds no state_dict of named tensors")
     for prefix in ("module.", "model."):
         state = {key.removeprefix(prefix): value for key, value in state.items()}
     optional = {"mean", "std", "mu", "sigma"}
@@ -216,14 +216,13 @@ def freeze(model):
     """A copy of the model for attacks and evaluation: eval mode, no parameter gradients, fast.
 
     The same function as `model.eval()` up to float rounding: BatchNorm is folded into the
-    convolution before it (torch.fx) and the weights are laid out channels-last. A model that
-    torch.fx cannot trace is copied without folding; anything but an nn.Module comes back as it is.
+    convolution before it (torch.fx) and the weights are laid out channels-last. Only this module's
+    models are folded: tracing could fix another's random numbers or branches. Anything but an
+    nn.Module comes back as it is.
     """
     if not isinstance(model, nn.Module):
         return model
     frozen = copy.deepcopy(model).eval().requires_grad_(False)
-    try:
+    if isinstance(frozen, Classifier):
         frozen = fuse(frozen, inplace=True)
-    except TraceError:
-        pass
     return frozen.requires_grad_(False).to(memory_format=torch.channels_last)

@@ -77,6 +77,12 @@ def best_epoch(rows: list[dict], key: str = "val_pgd") -> dict:
     return max((row for row in rows if key in row), key=lambda row: row[key])
 
 
+def best(history: dict[str, list[dict]], key: str) -> dict[str, int]:
+    """The epoch that validation chooses, for each line `key`, as `plots.curves` rings it."""
+    return {f"{label}: {SERIES[key]}": best_epoch(rows)["epoch"]
+            for label, rows in history.items() if any(key in row for row in rows)}
+
+
 def table(head: list[str], rows: list[list], preset: str = "") -> str:
     """A small HTML table, scrolling in itself on a phone; smoke numbers carry their mark."""
     def cells(row, tag):

@@ -10,7 +10,7 @@ import os
 import platform
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -33,7 +33,8 @@ def atomic(path: str | Path):
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
         raise OSError(f"cannot write {path} ({error}); what was there before is intact") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: str | Path, content: dict) -> None:

@@ -82,13 +82,18 @@ def learning_rate(config: Config, epoch: float) -> float:
     share = epoch / config.epochs
     if config.schedule == "one-cycle":
         return config.lr * (share / 0.3 if share < 0.3 else (1 - share) / 0.7)
-    drops = sum(epoch >= int(m * config.epochs) for m in config.milestones)
+    drops = sum(epoch >= _epoch(config, m) for m in config.milestones)
     return config.lr * 0.1 ** drops
 
 
 def swa_epoch(config: Config) -> int:
     """First epoch (from 0) whose weights enter the average: the first learning-rate drop."""
-    return min(int(config.swa_start * config.epochs), config.epochs - 1)
+    return min(_epoch(config, config.swa_start), config.epochs - 1)
+
+
+def _epoch(config: Config, share: float) -> int:
+    """The epoch (from 0) at which a share of them is done; 0.29 of 100 is 29 despite rounding."""
+    return int(share * config.epochs + 1e-9)
 
 
 def train(config: Config) -> Run:
@@ -113,6 +118,8 @@ def _train(run: Run, config: Config, device: str) -> None:
     split = {name: data.load(config.dataset, resolve(config.data_root), name)
              for name in data.SPLITS}
     train_set = split["train"].take(config.train_size).to(device)
+    if len(train_set) < 2:
+        raise ValueError(f"train_size = {len(train_set)}: BatchNorm needs at least 2 images")
     curves = {"val": split["val"].take(config.curve_images or config.val_size),
               "test": split["test"].take(config.curve_images)}  # shown, never used for choosing
     curves = {name: (part.to(device).x, part.labels.to(device)) for name, part in curves.items()}
@@ -193,8 +200,9 @@ def train_epoch(model, optimizer, train_set, generator, config, epoch: int) -> d
         loss.backward()
         optimizer.step()
         terms.append(torch.stack([value.detach() for value in last.values()]))
-        if step % 20 == 19 or step + 1 == steps:
+        if step % 20 == 19:
             _check_finite(terms, epoch)
+    _check_finite(terms, epoch)
     means = torch.stack(terms).mean(dim=0).tolist()
     return {**dict(zip(last, means, strict=True)), "lr": optimizer.param_groups[0]["lr"]}
 

@@ -195,7 +195,7 @@ def test_killed_after_any_batch_it_goes_on_to_the_same_end(case, whole, tmp_path
     # and belongs to this model, data and setting alone
     other = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     others = [((other, x, y), {"eps": eps}), ((model, x.flip(0), y), {"eps": eps}),
-              ((model, x, y.flip(0)), {"eps": eps}), ((model, x, y), {"eps": eps / 2}),
+              ((model, x, (y + 1) % 10), {"eps": eps}), ((model, x, y), {"eps": eps / 2}),
               ((model, x, y), {"eps": eps, "seed": 4}), ((model, x, y), {"eps": eps,
                                                                          "batch_size": 3})]
     for positional, change in others:
@@ -276,3 +276,12 @@ def test_wrong_input_is_refused(change, message):
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     with pytest.raises(ValueError, match=message):
         autoattack(model, arguments.pop("x"), arguments.pop("y"), **SETTINGS, **arguments)
+
+
+def test_autoattack_where_nothing_survives():
+    """All wrong from the start: no stage has work, and the result says so."""
+    torch.manual_seed(0)
+    x, y = torch.rand(3, 3, 8, 8), torch.zeros(3, dtype=torch.int64)
+    wrong = lambda x: torch.eye(10)[torch.ones(len(x), dtype=torch.int64)]  # noqa: E731
+    result = evaluate.autoattack(wrong, x, y, eps=8 / 255, batch_size=2, seed=0)
+    assert not result.robust.any() and result.stages["square"] == 0

@@ -21,10 +21,11 @@ MAY_IMPORT = {  # module: the frlib modules it may import; imports point down on
     "losses": {"spectral"},
     "evaluate": {"attacks", "models", "results"},
     "train": BELOW_TRAIN,
+    "verdict": {"results"},
     "judge": BELOW_TRAIN | {"train"},
-    "report": BELOW_TRAIN | {"train", "judge"},
-    "pages": BELOW_TRAIN | {"train", "judge", "report"},
-    "__main__": BELOW_TRAIN | {"train", "judge", "report", "pages"},
+    "report": BELOW_TRAIN | {"train", "judge", "verdict"},
+    "pages": BELOW_TRAIN | {"train", "judge", "verdict", "report"},
+    "__main__": BELOW_TRAIN | {"train", "judge", "verdict", "report", "pages"},
 }
 OUTSIDE = {  # what the lower layers may use beyond the standard library
     "__init__": set(), "config": {"yaml"}, "results": {"numpy", "torch"},

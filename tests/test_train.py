@@ -363,3 +363,14 @@ def test_a_gpu_that_is_not_there_is_told(settings, monkeypatch):
         == "cpu"
     with pytest.raises(ValueError, match="device = 'cuda', but torch sees no GPU"):
         train.train(settings(device="cuda"))
+
+
+def test_nan_is_seen_when_the_last_batch_is_left_out(settings, monkeypatch):
+    """65 images in batches of 32: the last image has no batch of its own, and no step 3 comes."""
+    monkeypatch.setattr(train.F, "cross_entropy", lambda logits, y: logits.sum() * float("nan"))
+    with pytest.raises(FloatingPointError, match="epoch 1, step 1"):
+        train.train(settings("natural", train_size=65, epochs=1))
+
+
+def test_drops_fall_on_whole_epochs_despite_rounding(settings):
+    assert train.swa_epoch(settings(epochs=100, swa_start=0.29)) == 29

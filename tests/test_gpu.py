@@ -1,0 +1,22 @@
+"""On a GPU: a short run there learns, and its attack is the CPU's."""
+
+import pytest
+import torch
+
+from frlib import attacks, config, data, models, train
+
+pytestmark = [pytest.mark.gpu,
+              pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+
+
+def test_training_on_the_gpu_learns(tmp_path):
+    run = train.train(config.load("smoke", runs_dir=str(tmp_path), device="cuda"))
+    assert run.history[-1]["loss_ce"] < run.history[0]["loss_ce"]
+
+
+def test_one_attack_step_is_the_same_on_both_devices():
+    torch.manual_seed(0)
+    model, test = models.create("resnet8-16"), data.load("digits", "", "test").take(16)
+    here, there = (attacks.fgsm(models.freeze(model).to(d), test.x.to(d), test.labels.to(d),
+                                eps=8 / 255).cpu() for d in ("cpu", "cuda"))
+    assert (here != there).float().mean() < 0.01  # a gradient near 0 may change its sign

@@ -1,0 +1,41 @@
+"""The pipeline's commands: one line for a bad input, and results that are never replaced."""
+
+import pytest
+
+from frlib import results
+from frlib.__main__ import main, publish
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["train", "--preset", "nano"], "unknown preset 'nano': choose one of mini, paper"),
+    (["train", "--run", "fgsm-at"], "method = 'fgsm-at': choose one of natural, at"),
+    (["train", "--run", "at@eps=8"], "write '8/255'"),
+    (["train", "--run", "at@epoch=3"], "did you mean 'epochs'"),
+    (["train", "--seed", "-1"], "seed = -1"),
+    (["judge", "--run", "at", "--seed", "99"], "train at first"),
+])
+def test_bad_input_is_one_clear_line_before_any_work(capsys, arguments, message):
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error and error.count("\n") == 1
+
+
+def test_report_writes_every_table_without_any_result(tmp_path):
+    assert main(["report", "--preset", "paper", "--out", str(tmp_path)]) == 0
+    text = (tmp_path / "table2.md").read_text()
+    assert "not run" in text and "84.62" in text
+
+
+def test_publish_copies_and_never_replaces(tmp_path):
+    fresh, committed = tmp_path / "fresh", tmp_path / "results"
+    with pytest.raises(FileNotFoundError, match="no results"):
+        publish(fresh, committed)
+    results.write_json(fresh / "at" / "seed0.json", {"correct": 1})
+    publish(fresh, committed)
+    publish(fresh, committed)  # the same again changes nothing
+    results.write_json(fresh / "at" / "seed0.json", {"correct": 2})
+    results.write_json(fresh / "at" / "seed1.json", {"correct": 3})
+    with pytest.raises(FileExistsError, match="seed0.json"):
+        publish(fresh, committed)
+    assert results.read_json(committed / "at" / "seed0.json") == {"correct": 1}
+    assert not (committed / "at" / "seed1.json").exists()
