@@ -155,17 +155,37 @@ def table2(preset: str, results: dict) -> str:
 
 def table2_html(preset: str, results: dict) -> str:
     """`table2` as plain HTML, for display in a notebook."""
-    head, rows = _table2(results)
-    caption = f"Accuracy in %, ours with 95 % intervals. {_setting(preset, results)}"
-    lines = ["<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>"
+    return _html(preset, f"Accuracy in %, ours with 95 % intervals. {_setting(preset, results)}",
+                 *_table2(results), "numbers")
+
+
+def _html(preset, caption, head, rows, classes) -> str:
+    """A table as plain HTML, scrolling in itself, below the mark if the preset is smoke."""
+    lines = ["<tr>" + "".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in row) + "</tr>"
              for tag, row in [("th", head), *(("td", row) for row in rows)]]
     return (f'{SMOKE if preset == "smoke" else ""}<div class="pst-scrollable-table-container">'
-            f'<table class="table numbers"><caption>{html.escape(caption)}'
+            f'<table class="table {classes}"><caption>{html.escape(caption)}'
             f'</caption><thead>{lines[0]}</thead><tbody>{"".join(lines[1:])}</tbody></table></div>')
+
+
+CLAIMS = ["", "Claim", "Paper", "Ours", "Verdict"]
 
 
 def claims(preset: str, results: dict) -> str:
     """Every statement of claims.yml with the paper's figures, ours and the verdict."""
+    rows = [[*row[:-1], f"**{row[-1]}**"] for row in _claims(results)]
+    return _table(preset, "claims", "The paper's claims and their verdicts; accuracies in %, "
+                  f"differences in points. {_setting(preset, results)}", CLAIMS, rows, "claims",
+                  "5 38 16 27 14")
+
+
+def claims_html(preset: str, results: dict, ids) -> str:
+    """Some statements, as ["C6", "C7"], as plain HTML, for the end of a notebook."""
+    rows = [row for row in _claims(results) if row[0] in ids]
+    return _html(preset, f"Accuracies in %. {_setting(preset, results)}", CLAIMS, rows, "claims")
+
+
+def _claims(results: dict) -> list[list[str]]:
     titles, rows = paper()["table2"]["row_titles"], []
     for statement in paper()["statements"]:
         found = evidence(statement, results)
@@ -174,10 +194,8 @@ def claims(preset: str, results: dict) -> str:
                          for c in found if c) or NOT_RUN
         rows.append([statement["id"], f"{statement['text']} ({statement['where']})",
                      ("about " if statement.get("read_off") else "") + theirs, ours,
-                     f"**{verdict(statement, results)}**"])
-    return _table(preset, "claims", "The paper's claims and their verdicts; accuracies in %, "
-                  f"differences in points. {_setting(preset, results)}",
-                  ["", "Claim", "Paper", "Ours", "Verdict"], rows, "claims", "5 38 16 27 14")
+                     verdict(statement, results)])
+    return rows
 
 
 def _compared(c: dict) -> str:

@@ -243,3 +243,9 @@ def test_relative_paths_start_at_the_root_and_absolute_ones_stay(own_root, tmp_p
     assert str(config.resolve("~/runs")) == "/somewhere/runs"
     monkeypatch.delenv("FRLIB_ROOT")
     assert (config.project_root() / "frlib" / "config.py").is_file()
+
+
+def test_a_label_with_fractions_and_lists_reads_back_exactly():
+    changed = config.load("smoke", eps="4/255", milestones=[0.5, 0.75])
+    again = config.load("smoke", **config.parse_label(changed.label))
+    assert again == changed and changed.label == again.label

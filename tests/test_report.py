@@ -281,3 +281,8 @@ def test_bars_leave_out_what_was_not_run(good):
     assert list(table["at"]) == ["Clean", "FGSM", "PGD-20", "C&W"]
     assert table["at-fr"]["PGD-20"] == pytest.approx((0.55, *verdict.interval(110, N)))
     assert report.bars({}) == {}
+
+
+def test_claims_at_the_end_of_a_notebook():
+    text = report.claims_html("smoke", {}, ["C6"])
+    assert "C6" in text and "C7" not in text and "not run" in text and "smoke-mark" in text
