@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from frlib import config, judge, pages, report, train
-from frlib.results import atomic
+from frlib.results import read_json, write_json
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -50,13 +50,12 @@ def publish(fresh: Path, committed: Path) -> None:
         raise FileNotFoundError(f"no results under {fresh}")
     targets = {file: committed / file.relative_to(fresh) for file in files}
     taken = [str(target) for file, target in targets.items()
-             if target.exists() and target.read_bytes() != file.read_bytes()]
+             if target.exists() and read_json(target) != read_json(file)]
     if taken:
         raise FileExistsError(f"published already, and different: {', '.join(taken)}; "
                               "remove those that the new ones shall replace")
     for file, target in targets.items():
-        with atomic(target) as temporary:
-            temporary.write_bytes(file.read_bytes())
+        write_json(target, read_json(file))
 
 
 if __name__ == "__main__":

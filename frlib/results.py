@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 import time
 from contextlib import contextmanager, suppress
@@ -38,8 +39,9 @@ def atomic(path: str | Path):
 
 
 def write_json(path: str | Path, content: dict) -> None:
-    """Write strict JSON (no NaN) atomically."""
+    """Write strict JSON (no NaN) atomically, a list of plain numbers on one line."""
     text = json.dumps(content, indent=1, allow_nan=False)
+    text = re.sub(r"\[\n[-+.\deE,\s]+\]", lambda numbers: " ".join(numbers[0].split()), text)
     with atomic(path) as temporary:
         temporary.write_text(text + "\n")
 
