@@ -11,6 +11,7 @@ import numpy as np
 
 from frlib import report
 from frlib.config import Config, project_root, resolve
+from frlib.train import criterion
 from frlib.verdict import interval, paper
 
 PUBLISHED = "mini"  # the preset of the committed results that stand in for smoke
@@ -72,14 +73,15 @@ def drops(history: dict[str, list[dict]]) -> list[float]:
                    if after["lr"] < before["lr"] / 2})
 
 
-def best_epoch(rows: list[dict], key: str = "val_pgd") -> dict:
-    """The epoch that validation PGD accuracy chooses; of equals the first."""
+def best_epoch(label: str, rows: list[dict], prefix: str = "") -> dict:
+    """The epoch that validation chooses, of equals the first; prefix "swa_": of the average."""
+    key = prefix + criterion(label.partition("@")[0])
     return max((row for row in rows if key in row), key=lambda row: row[key])
 
 
 def best(history: dict[str, list[dict]], key: str) -> dict[str, int]:
     """The epoch that validation chooses, for each line `key`, as `plots.curves` rings it."""
-    return {f"{label}: {SERIES[key]}": best_epoch(rows)["epoch"]
+    return {f"{label}: {SERIES[key]}": best_epoch(label, rows)["epoch"]
             for label, rows in history.items() if any(key in row for row in rows)}
 
 
@@ -104,7 +106,7 @@ def history_table(history: dict[str, list[dict]], preset: str) -> str:
     """The chosen and the last epoch of every run."""
     rows = []
     for label, epochs in history.items():
-        for what, row in (("best on validation", best_epoch(epochs)), ("last", epochs[-1])):
+        for what, row in (("best on validation", best_epoch(label, epochs)), ("last", epochs[-1])):
             rows.append([label, what, row["epoch"], f"{row['loss_ce']:.3f}",
                          *(f"{100 * row[k]:.1f}" for k in
                            ("val_clean", "val_pgd", "test_clean", "test_pgd")),
@@ -119,14 +121,14 @@ def seen(history: dict[str, list[dict]], preset: str, averaged: bool = False) ->
         return f"No results of preset `{preset}`: not run."
     sentences = []
     for label, rows in history.items():
-        row, last = best_epoch(rows), rows[-1]
+        row, last = best_epoch(label, rows), rows[-1]
         sentences.append(
             f"**{label}** ({preset}): validation chooses epoch {row['epoch']} of {len(rows)}, with "
             f"{100 * row['test_clean']:.1f} % clean and {100 * row['test_pgd']:.1f} % PGD accuracy "
             f"on the test images of the curves; the last has {100 * last['test_clean']:.1f} % "
             f"and {100 * last['test_pgd']:.1f} %.")
         if averaged and "swa_val_pgd" in last:
-            row = best_epoch(rows, "swa_val_pgd")
+            row = best_epoch(label, rows, "swa_")
             sentences.append(f"Its averaged weights: {100 * row['swa_test_clean']:.1f} % and "
                              f"{100 * row['swa_test_pgd']:.1f} % at epoch {row['epoch']}.")
     return "\n\n".join(sentences)

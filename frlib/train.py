@@ -1,8 +1,8 @@
 """One visible loop for natural training, PGD adversarial training and AT with FR, SWA along with it.
 
 A run lives in `runs_dir`/<preset>/<label>/seed<k>/: config.json, metrics.jsonl (a line an epoch),
-last.pt (everything needed to go on), best.pt (best validation PGD accuracy), swa-best.pt (the same
-for the averaged weights) and, when done, finished.json. A killed run continues from last.pt and,
+last.pt (everything needed to go on), best.pt (best on validation, see `criterion`), swa-best.pt (the
+same for the averaged weights) and, when done, finished.json. A killed run continues from last.pt and,
 on the CPU, gives the same numbers as an unbroken one.
 """
 
@@ -86,6 +86,14 @@ def learning_rate(config: Config, epoch: float) -> float:
     return config.lr * 0.1 ** drops
 
 
+def criterion(method: str) -> str:
+    """The accuracy that chooses a checkpoint: under PGD, on validation images.
+
+    For natural training it is the clean one: its PGD accuracy is highest before it has learnt.
+    """
+    return "val_clean" if method == "natural" else "val_pgd"
+
+
 def swa_epoch(config: Config) -> int:
     """First epoch (from 0) whose weights enter the average: the first learning-rate drop."""
     return min(_epoch(config, config.swa_start), config.epochs - 1)
@@ -132,6 +140,7 @@ def _train(run: Run, config: Config, device: str) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=config.lr, momentum=config.momentum,
                                 weight_decay=config.weight_decay)
     generator = torch.Generator(device).manual_seed(config.seed)
+    chooser = criterion(config.method)
     state = {"epoch": 0, "history": [], "best": -1.0, "swa_best": -1.0}
     state = _resume(run, model, average, optimizer, generator) or state
     write_json(run.dir / "config.json", {**config.group("train"),
@@ -144,8 +153,8 @@ def _train(run: Run, config: Config, device: str) -> None:
         row = {"epoch": epoch + 1, **train_epoch(model, optimizer, train_set, generator, config,
                                                  epoch)}
         row |= score(model, curves, config)
-        if row["val_pgd"] > state["best"]:
-            state["best"] = row["val_pgd"]
+        if row[chooser] > state["best"]:
+            state["best"] = row[chooser]
             _save(run.dir / "best.pt", state_dict=model.state_dict(), epoch=epoch + 1)
         if epoch >= swa_epoch(config):
             average.update_parameters(model)
@@ -153,8 +162,8 @@ def _train(run: Run, config: Config, device: str) -> None:
             averaging.reestimate_batchnorm(average, (x for x, _ in data.batches(
                 train_set, config.batch_size, again, flip=config.flip)))
             row |= {f"swa_{k}": v for k, v in score(average.module, curves, config).items()}
-            if row["swa_val_pgd"] > state["swa_best"]:
-                state["swa_best"] = row["swa_val_pgd"]
+            if row[f"swa_{chooser}"] > state["swa_best"]:
+                state["swa_best"] = row[f"swa_{chooser}"]
                 _save(run.dir / "swa-best.pt", state_dict=average.module.state_dict(),
                       epoch=epoch + 1)
         row["seconds"] = round(time.time() - start, 2)

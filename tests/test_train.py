@@ -374,3 +374,11 @@ def test_nan_is_seen_when_the_last_batch_is_left_out(settings, monkeypatch):
 
 def test_drops_fall_on_whole_epochs_despite_rounding(settings):
     assert train.swa_epoch(settings(epochs=100, swa_start=0.29)) == 29
+
+
+def test_natural_training_is_chosen_by_clean_accuracy(settings, monkeypatch):
+    """Its PGD accuracy is highest before it has learnt, so that would choose the first epoch."""
+    clean, pgd = iter([0.1, 0.2, 0.3]), iter([0.3, 0.2, 0.1])
+    monkeypatch.setattr(train, "score", lambda *a: {"val_clean": next(clean), "val_pgd": next(pgd)})
+    run = train.train(settings("natural", swa_start=1.0, epochs=2))
+    assert torch.load(run.checkpoint("best"), weights_only=True)["epoch"] == 2
