@@ -19,7 +19,7 @@ SMOKE_MARK = "smoke preset: not comparable with the paper"
 SERIES = {  # columns of a run's history that are accuracies, and their names on a figure
     "val_clean": "clean, validation", "test_clean": "clean, test", "val_pgd": "PGD, validation",
     "test_pgd": "PGD, test", "swa_test_pgd": "averaged, PGD, test",
-    "loss_ce": "cross-entropy", "loss_fr": "FR term (before its weight)"}
+    "loss_ce": "cross-entropy", "loss_fr": "FR term"}
 
 
 def mark(preset: str) -> str | None:
@@ -59,9 +59,14 @@ def histories(collected: dict, labels) -> dict[str, list[dict]]:
     return {label: first(collected[label])["history"] for label in labels if label in collected}
 
 
+def short(label: str) -> str:
+    """A label for a legend: "at-fr@fr_transform=batch-class" -> "at-fr, batch-class"."""
+    return label.replace("@", ", ").replace("fr_transform=", "")
+
+
 def lines(history: dict[str, list[dict]], keys) -> list[dict]:
     """Lines for `plots.curves` and `plots.losses`: a colour per label, a dash per key."""
-    return [{"label": f"{label}: {SERIES[key]}", "group": label, "style": key,
+    return [{"label": f"{short(label)}: {SERIES[key]}", "group": label, "style": key,
              "epochs": [row["epoch"] for row in rows], "values": [row.get(key) for row in rows]}
             for label, rows in history.items() for key in keys if any(key in row for row in rows)]
 
@@ -81,7 +86,7 @@ def best_epoch(label: str, rows: list[dict], prefix: str = "") -> dict:
 
 def best(history: dict[str, list[dict]], key: str) -> dict[str, int]:
     """The epoch that validation chooses, for each line `key`, as `plots.curves` rings it."""
-    return {f"{label}: {SERIES[key]}": best_epoch(label, rows)["epoch"]
+    return {f"{short(label)}: {SERIES[key]}": best_epoch(label, rows)["epoch"]
             for label, rows in history.items() if any(key in row for row in rows)}
 
 
@@ -175,7 +180,7 @@ def benchmark_table(results: dict[str, dict], preset: str) -> str:
 
 def arrays(lists: dict) -> dict[str, np.ndarray]:
     """{label: nested lists} as {label: array}."""
-    return {label: np.asarray(values, dtype=float) for label, values in lists.items()}
+    return {short(label): np.asarray(values, dtype=float) for label, values in lists.items()}
 
 
 def spectrum_rows(figures: dict) -> list[dict]:

@@ -80,3 +80,10 @@ def test_table_1_as_lines():
     assert bandwidths == [32, 16] and accuracies == [0.75, 0.75]
     assert lows[0] < 0.75 < highs[0]
     assert "75.0 [19.4, 99.4]" in pages.low_pass_table(figures, "mini")
+
+
+def test_legends_have_short_labels():
+    assert pages.short("at-fr@fr_transform=batch-class") == "at-fr, batch-class"
+    label = "at@epochs=3"
+    line, = pages.lines({label: HISTORY["at"]}, ["test_pgd"])
+    assert line["label"] in pages.best({label: HISTORY["at"]}, "test_pgd")
