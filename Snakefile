@@ -28,6 +28,7 @@ SEED = SETTINGS.seeds[0]  # the seed that the notebooks show
 TRAINED = {"01_train_baseline": ["natural", "at"], "02_train_fr": ["at-fr"], "03_train_fr_swa": ["at-fr"]}
 REPORTS = ["04_attack_benchmark", "05_spectral_figures"]
 NOTEBOOKS = [*TRAINED, *REPORTS]
+SHOWN = ["pages", "plots", "report", "verdict"]  # the modules behind what a page shows
 LABELS = [label for run in SETTINGS.runs for label in judge.siblings(run)]
 
 
@@ -108,7 +109,7 @@ rule training_page:
     input:
         notebook="notebooks/{page}.ipynb",
         runs=lambda wildcards: [finished(label) for label in TRAINED[wildcards.page]],
-        library=library("plots", "report"),
+        library=library(*SHOWN),
         committed=COMMITTED,
     output:
         notebook=f"{RUNS}/notebooks/{NAME}/{{page}}.ipynb",
@@ -122,7 +123,7 @@ rule benchmark:
     input:
         notebook="notebooks/04_attack_benchmark.ipynb",
         results=RESULTS,
-        library=library("plots", "report"),
+        library=library(*SHOWN),
         committed=COMMITTED,
     output:
         notebook=f"{RUNS}/notebooks/{NAME}/04_attack_benchmark.ipynb",
@@ -135,7 +136,7 @@ rule figures:
         notebook="notebooks/05_spectral_figures.ipynb",
         runs=[finished(label) for label in LABELS],
         results=RESULTS,
-        library=library("plots", "report", "spectral", "attacks", "evaluate"),
+        library=library(*SHOWN, *judge.CODE),
         committed=COMMITTED,
     output:
         notebook=f"{RUNS}/notebooks/{NAME}/05_spectral_figures.ipynb",
@@ -149,7 +150,7 @@ rule generated:
         RESULTS,
         FIGURES,
         "book/claims.yml",
-        library("report"),
+        library("pages", "report", "verdict"),
         COMMITTED,
     output:
         GENERATED,
