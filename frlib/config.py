@@ -174,6 +174,8 @@ def from_parameters(namespace: dict, *, method: str, own: tuple = ()) -> Config:
     first = namespace.setdefault("_frlib_parameters", frozenset(plain))  # a re-run sees more names
     values = {k: v for k, v in plain.items() if k not in own and (k in first or k in FIELDS)}
     settings = values.pop("settings", None) or {}
+    if not isinstance(settings, dict):
+        raise ValueError(f"settings = {settings!r}: must be a dict of parameters, as a preset holds it")
     return load(**{"method": method, **settings, **{k: v for k, v in values.items()
                                                     if v is not None}})
 

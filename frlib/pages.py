@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import html
-
 import numpy as np
 
 from frlib import report
@@ -15,7 +13,6 @@ from frlib.train import criterion
 from frlib.verdict import interval, paper
 
 PUBLISHED = "mini"  # the preset of the committed results that stand in for smoke
-SMOKE_MARK = "smoke preset: not comparable with the paper"
 SERIES = {  # columns of a run's history that are accuracies, and their names on a figure
     "val_clean": "clean, validation", "test_clean": "clean, test", "val_pgd": "PGD, validation",
     "test_pgd": "PGD, test", "swa_test_pgd": "averaged, PGD, test",
@@ -24,7 +21,7 @@ SERIES = {  # columns of a run's history that are accuracies, and their names on
 
 def mark(preset: str) -> str | None:
     """The warning that figures of the smoke preset carry."""
-    return SMOKE_MARK if preset == "smoke" else None
+    return report.SMOKE_MARK if preset == "smoke" else None
 
 
 def shown(config: Config, show: str = "") -> tuple[str, dict]:
@@ -90,21 +87,11 @@ def best(history: dict[str, list[dict]], key: str) -> dict[str, int]:
             for label, rows in history.items() if any(key in row for row in rows)}
 
 
-def table(head: list[str], rows: list[list], preset: str = "") -> str:
-    """A small HTML table, scrolling in itself on a phone; smoke numbers carry their mark."""
-    def cells(row, tag):
-        return "".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in row)
-    warning = f'<div class="smoke-mark">{SMOKE_MARK}</div>' if preset == "smoke" else ""
-    body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
-    return (f'{warning}<div class="pst-scrollable-table-container"><table class="table numbers">'
-            f"<thead><tr>{cells(head, 'th')}</tr></thead><tbody>{body}</tbody></table></div>")
-
-
 def grid(rows: dict[str, dict[str, float]], preset: str) -> str:
     """{row: {column: accuracy in [0, 1]}} as a table in percent."""
     columns = list(next(iter(rows.values())))
-    return table(["", *columns], [[name, *(f"{100 * row[c]:.1f} %" for c in columns)]
-                                  for name, row in rows.items()], preset)
+    return report.html_table(preset, ["", *columns], [
+        [name, *(f"{100 * row[c]:.1f} %" for c in columns)] for name, row in rows.items()])
 
 
 def history_table(history: dict[str, list[dict]], preset: str) -> str:
@@ -116,8 +103,8 @@ def history_table(history: dict[str, list[dict]], preset: str) -> str:
                          *(f"{100 * row[k]:.1f}" for k in
                            ("val_clean", "val_pgd", "test_clean", "test_pgd")),
                          f"{row['seconds']:.0f} s"])
-    return table(["run", "epoch", "", "cross-entropy", "val. clean %", "val. PGD %", "test clean %",
-                  "test PGD %", "time"], rows, preset)
+    return report.html_table(preset, ["run", "epoch", "", "cross-entropy", "val. clean %", "val. PGD %",
+                                      "test clean %", "test PGD %", "time"], rows)
 
 
 def seen(history: dict[str, list[dict]], preset: str, averaged: bool = False) -> str:
@@ -158,24 +145,18 @@ def low_pass_table(figures: dict, preset: str) -> str:
     """Table 1 as HTML, in percent with 95 % intervals."""
     found = low_pass_lines(figures)
     head = ["", *(str(b) for b in next(iter(found.values()))[0])]
-    rows = [[label, *(f"{100 * a:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-                      for a, low, high in zip(*numbers, strict=True))]
+    rows = [[label, *(report.percent(*ends) for ends in zip(*numbers, strict=True))]
             for label, (_, *numbers) in found.items()]
-    return table(head, rows, preset)
+    return report.html_table(preset, head, rows)
 
 
 def benchmark_table(results: dict[str, dict], preset: str) -> str:
     """{label: result} as a table: one row per method, an attack per column."""
-    attacks = list(paper()["table2"]["column_titles"].items())
-    rows = []
-    for label, result in results.items():
-        row = [label]
-        for attack, _ in attacks:
-            s = result["scores"][attack]
-            low, high = interval(s["correct"], s["total"])
-            row.append(f"{100 * s['correct'] / s['total']:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
-        rows.append(row)
-    return table(["", *(title for _, title in attacks)], rows, preset)
+    found = report.bars({label: {result["seed"]: result} for label, result in results.items()})
+    titles = paper()["table2"]["column_titles"].values()
+    rows = [[label, *(report.percent(*row[title]) for title in titles)]
+            for label, row in found.items()]
+    return report.html_table(preset, ["", *titles], rows)
 
 
 def arrays(lists: dict) -> dict[str, np.ndarray]:

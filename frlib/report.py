@@ -19,7 +19,8 @@ from frlib.verdict import NOT_RUN, TABLE1_METHOD, VERDICTS, evidence, find, inte
 PAGES = ("paper_table1", "paper_table2", "headline", "claims", "table1", "table2", "readings",
          "provenance")
 NONE = "—"  # there is no such figure
-SMOKE = '<div class="smoke-mark">Smoke preset: not comparable with the paper.</div>\n\n'
+SMOKE_MARK = "smoke preset: not comparable with the paper"
+SMOKE = f'<div class="smoke-mark">{SMOKE_MARK}</div>\n\n'
 READINGS = {"at": "AT", "at-fr": "AT-FR, class",
             "at-fr@fr_transform=batch-class": "AT-FR, batch-class", "at-swa": "AT-SWA",
             "at-fr-swa": "AT-FR-SWA, class",
@@ -64,8 +65,12 @@ def _cell(results, label, *path) -> str:
     scores = find(results, label, *path)
     if not scores:
         return NOT_RUN
-    share, low, high = (100 * value for value in _accuracy(scores))
-    return f"{share:.1f} [{low:.1f}, {high:.1f}]"
+    return percent(*_accuracy(scores))
+
+
+def percent(share: float, low: float, high: float) -> str:
+    """An accuracy and its interval, fractions, as "48.8 [45.7, 51.9]" in percent."""
+    return f"{100 * share:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def _table(preset, name, caption, head, rows, classes="numbers", widths=None) -> str:
@@ -155,11 +160,11 @@ def table2(preset: str, results: dict) -> str:
 
 def table2_html(preset: str, results: dict) -> str:
     """`table2` as plain HTML, for display in a notebook."""
-    return _html(preset, f"Accuracy in %, ours with 95 % intervals. {_setting(preset, results)}",
-                 *_table2(results), "numbers")
+    return html_table(preset, *_table2(results), caption="Accuracy in %, ours with 95 % intervals. "
+                      + _setting(preset, results))
 
 
-def _html(preset, caption, head, rows, classes) -> str:
+def html_table(preset, head, rows, *, caption="", classes="numbers") -> str:
     """A table as plain HTML, scrolling in itself, below the mark if the preset is smoke."""
     lines = ["<tr>" + "".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in row) + "</tr>"
              for tag, row in [("th", head), *(("td", row) for row in rows)]]
@@ -182,7 +187,8 @@ def claims(preset: str, results: dict) -> str:
 def claims_html(preset: str, results: dict, ids) -> str:
     """Some statements, as ["C6", "C7"], as plain HTML, for the end of a notebook."""
     rows = [row for row in _claims(results) if row[0] in ids]
-    return _html(preset, f"Accuracies in %. {_setting(preset, results)}", CLAIMS, rows, "claims")
+    return html_table(preset, CLAIMS, rows, classes="claims",
+                      caption=f"Accuracies in %. {_setting(preset, results)}")
 
 
 def _claims(results: dict) -> list[list[str]]:

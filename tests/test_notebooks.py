@@ -6,6 +6,7 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
+import yaml
 
 REPO = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((REPO / "notebooks").glob("*.ipynb"))
@@ -33,6 +34,7 @@ def test_source_is_clean(path):
     ("epoch", 3, "unknown parameter 'epoch' (did you mean 'epochs'?)"),
     ("eps", 8, "8/255"),
     ("preset", "nano", "unknown preset 'nano'"),
+    ("settings", 3, "settings = 3: must be a dict"),
 ])
 def test_bad_parameter_stops_papermill_before_any_work(tmp_path, name, value, message):
     with pytest.raises(papermill.PapermillExecutionError, match="Error") as caught:
@@ -43,7 +45,12 @@ def test_bad_parameter_stops_papermill_before_any_work(tmp_path, name, value, me
 
 
 @quiet
-def test_preset_file_is_a_set_of_known_parameters():
-    for path in NOTEBOOKS:
-        known = papermill.inspect_notebook(str(path))
-        assert {"preset", "settings"} <= known.keys()
+def test_a_preset_file_goes_in_whole_and_knobs_on_top(tmp_path, caplog):
+    """papermill NOTEBOOK OUT -f PRESET.yaml -p seed 1 -p epochs 1: no unknown name, right label."""
+    content = yaml.safe_load((REPO / "notebooks" / "presets" / "smoke.yaml").read_text())
+    papermill.execute_notebook(REPO / "notebooks" / "02_train_fr.ipynb", tmp_path / "out.ipynb",
+                               {**content, "seed": 1, "epochs": 1, "runs_dir": str(tmp_path / "runs")},
+                               progress_bar=False)
+    assert "unknown parameter" not in caplog.text
+    run = tmp_path / "runs" / "smoke" / "at-fr@epochs=1" / "seed1"
+    assert (run / "finished.json").is_file()

@@ -34,7 +34,7 @@ def test_smoke_numbers_carry_their_mark():
     assert pages.mark("smoke") and pages.mark("mini") is None
     assert "smoke-mark" in pages.history_table(HISTORY, "smoke")
     assert "smoke-mark" not in pages.history_table(HISTORY, "mini")
-    assert "&lt;b&gt;" in pages.table(["<b>"], [])  # nothing from a file becomes markup
+    assert "&lt;b&gt;" in pages.grid({"<b>": {"a": 0.5}}, "mini")  # nothing becomes markup
 
 
 @pytest.fixture
