@@ -109,6 +109,7 @@ rule training_page:
     input:
         notebook="notebooks/{page}.ipynb",
         runs=lambda wildcards: [finished(label) for label in TRAINED[wildcards.page]],
+        results=RESULTS,  # its claims are judged by them, and all it trains is finished then
         library=library(*SHOWN),
         committed=COMMITTED,
     output:
