@@ -138,7 +138,7 @@ def test_a_failed_download_is_one_clear_error(tmp_path, monkeypatch, error):
         load("cifar10", tmp_path, "test")
 
 
-@pytest.mark.parametrize("name", ["data_batch_3", "test_batch"])
+@pytest.mark.parametrize("name", ["data_batch_3", "test_batch", "batches.meta"])
 @pytest.mark.parametrize("download", [True, False])
 def test_a_damaged_file_is_named_whichever_split_is_asked_for(tmp_path, name, download):
     path = tmp_path / "cifar-10-batches-py" / name
@@ -150,7 +150,8 @@ def test_a_damaged_file_is_named_whichever_split_is_asked_for(tmp_path, name, do
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    (("mnist", "", "train"), "unknown dataset 'mnist': choose one of digits, cifar10"),
+    (("mnist", "", "train"), "unknown dataset 'mnist': choose one of digits, cifar10, "
+                               "cifar100, svhn, tiny-imagenet, folder$"),
     (("digits", "", "valid"), "unknown split 'valid': choose one of train, val, test"),
 ])
 def test_unknown_names_are_told_the_known_ones(arguments, message):
