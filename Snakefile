@@ -25,10 +25,18 @@ PAPERMILL = (
     "{output.notebook} -p preset {PRESET} -p data_root {DATA} -p runs_dir {RUNS} -p seed {SEED}"
 )
 SEED = SETTINGS.seeds[0]  # the seed that the notebooks show
-TRAINED = {"01_train_baseline": ["natural", "at"], "02_train_fr": ["at-fr"], "03_train_fr_swa": ["at-fr"]}
+# without a number of threads in the preset, a job has the machine, and its GPU, to itself
+THREADS = SETTINGS.threads or workflow.cores
+OMP = f"OMP_NUM_THREADS={SETTINGS.threads}" if SETTINGS.threads else ""
+TRAINED = {  # the trainings that a notebook shows
+    "01_train_baseline": ["natural", "at"],
+    "02_train_fr": ["at-fr"],
+    "03_train_fr_swa": ["at-fr"],
+    "06_train_rivals": ["trades", "mart", "at-awp"],
+}
 REPORTS = ["04_attack_benchmark", "05_spectral_figures"]
 NOTEBOOKS = [*TRAINED, *REPORTS]
-SHOWN = ["pages", "plots", "report", "verdict"]  # the modules behind what a page shows
+SHOWN = ["pages", "plots", "report", "verdict", "zoo"]  # the modules behind what a page shows
 LABELS = [label for run in SETTINGS.runs for label in judge.siblings(run)]
 
 
@@ -50,6 +58,7 @@ RESULTS = [f"{RUNS}/results/{NAME}/{label}/seed{seed}.json" for label in LABELS 
 FIGURES = f"{RUNS}/results/{NAME}/figures/seed{SEED}.json"
 GENERATED = [f"book/generated/{page}.md" for page in report.PAGES]
 COMMITTED = sorted(map(str, Path("results").rglob("*.json")))
+MEASURED = sorted(map(str, Path("benchmarks").glob("*.json")))
 
 
 wildcard_constraints:
@@ -85,9 +94,9 @@ rule train:
         f"{RUNS}/{NAME}/{{label}}/seed{{seed}}/finished.json",
     log:
         f"{RUNS}/{NAME}/{{label}}/seed{{seed}}/train.log",
-    threads: max(1, SETTINGS.threads)
+    threads: THREADS
     shell:
-        "TQDM_DISABLE=1 OMP_NUM_THREADS={threads} {PYTHON} -m frlib train {COMMON} "
+        "TQDM_DISABLE=1 {OMP} {PYTHON} -m frlib train {COMMON} "
         "--run {wildcards.label} --seed {wildcards.seed} 2> {log} || (tail -n 3 {log}; exit 1)"
 
 
@@ -99,9 +108,9 @@ rule judge:
         f"{RUNS}/results/{NAME}/{{label}}/seed{{seed}}.json",
     log:
         f"{RUNS}/{NAME}/{{label}}/seed{{seed}}/judge.log",
-    threads: max(1, SETTINGS.threads)
+    threads: THREADS
     shell:
-        "TQDM_DISABLE=1 OMP_NUM_THREADS={threads} {PYTHON} -m frlib judge {COMMON} "
+        "TQDM_DISABLE=1 {OMP} {PYTHON} -m frlib judge {COMMON} "
         "--run {wildcards.label} --seed {wildcards.seed} 2> {log} || (tail -n 3 {log}; exit 1)"
 
 
@@ -153,6 +162,7 @@ rule generated:
         "book/claims.yml",
         library("pages", "report", "verdict"),
         COMMITTED,
+        MEASURED,
     output:
         GENERATED,
     params:

@@ -37,7 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             publish(config.resolve(given.runs_dir) / "results" / settings.preset_name,
                     config.project_root() / "results" / settings.preset_name)
-    except (ValueError, OSError, RuntimeError, FloatingPointError, yaml.YAMLError) as error:
+    except (ValueError, OSError, RuntimeError, FloatingPointError, MemoryError,
+            yaml.YAMLError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

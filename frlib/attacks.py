@@ -25,20 +25,28 @@ def cw(model, x: Tensor, y: Tensor, *, eps: float, step_size: float, steps: int 
                generator=generator)
 
 
-def pgd(model, x: Tensor, y: Tensor, *, eps: float, step_size: float, steps: int, restarts: int = 1,
-        random_start: bool = True, loss="ce", mode: str = "eval", generator=None) -> Tensor:
+def pgd(model, x: Tensor, y: Tensor, *, eps: float, step_size: float, steps: int,
+        restarts: int = 1, random_start: bool | str = True, loss="ce", mode: str = "eval",
+        generator=None, check: bool = True) -> Tensor:
     """Projected gradient ascent on the loss within the eps-ball (Madry et al., 1706.06083).
 
-    loss is "ce", "margin", or a function (logits, y) -> (N,). Of several restarts each example
-    keeps its worst: a misclassified one before any other, then the highest loss. mode "train"
-    attacks the model with batch statistics, whose running averages then move as in any training
-    pass. Raises ValueError for images that are not float NCHW in [0, 1], labels that do not fit,
-    and eps, step_size, steps or restarts out of range.
+    random_start is True (uniform in the ball), False (from x) or "gaussian" (x + 0.001 N(0, 1),
+    as TRADES starts). loss is "ce", "margin", or a function (logits, y) -> (N,). Of several
+    restarts each example keeps its worst: a misclassified one before any other, then the highest
+    loss. mode "train" attacks the model with batch statistics, whose running averages then move as
+    in any training pass. Raises ValueError for images that are not float NCHW in [0, 1], labels
+    that do not fit, and eps, step_size, steps or restarts out of range. check=False leaves out the
+    look at the values of x and y, for which the CPU must wait for a GPU.
     """
     _check(x, y, eps, step_size, steps, restarts)
+    if check:
+        _check_values(x, y)
+    if random_start not in (True, False, "gaussian"):
+        raise ValueError(f"random_start = {random_start!r}: choose True, False or 'gaussian'")
     loss = {"ce": cross_entropy, "margin": margin}.get(loss, loss)
     if not callable(loss):
-        raise ValueError(f"loss = {loss!r}: choose 'ce', 'margin' or a function (logits, y) -> (N,)")
+        raise ValueError(f"loss = {loss!r}: choose 'ce', 'margin' or a function "
+                         "(logits, y) -> (N,)")
     best, best_score = x.detach().clone(), None
     if len(x) == 0:
         return best
@@ -62,7 +70,10 @@ def pgd(model, x: Tensor, y: Tensor, *, eps: float, step_size: float, steps: int
 def _ascend(model, x, y, eps, step_size, steps, random_start, loss, generator):
     low, high = (x - eps).clamp(0, 1), (x + eps).clamp(0, 1)
     x_adv = x
-    if random_start:
+    if random_start == "gaussian":
+        noise = torch.empty_like(x).normal_(0, 0.001, generator=generator)
+        x_adv = torch.min(torch.max(x + noise, low), high)
+    elif random_start:
         noise = torch.empty_like(x).uniform_(-eps, eps, generator=generator)
         x_adv = (x + noise).clamp(0, 1)
     for _ in range(steps):
@@ -115,6 +126,9 @@ def _check(x, y, eps, step_size, steps, restarts):
                              f"for {value:g} grey levels of 255 give {value:g}/255")
     if steps < 1 or restarts < 1:
         raise ValueError(f"steps = {steps}, restarts = {restarts}: both must be at least 1")
+
+
+def _check_values(x, y):
     if len(x) and not ((x >= 0) & (x <= 1)).all():  # also false for NaN
         raise ValueError("images must lie in [0, 1], without NaN; "
                          f"found values from {x.min():g} to {x.max():g}")

@@ -23,9 +23,29 @@ METHODS = {  # name: the training run it is read from, and which of its checkpoi
     "at-swa": ("at", "swa-best"),
     "at-fr": ("at-fr", "best"),
     "at-fr-swa": ("at-fr", "swa-best"),
+    "at-sar": ("at-sar", "best"),  # the second paper's names of FR and FR-SWA
+    "at-sar-wa": ("at-sar", "swa-best"),
+    "trades": ("trades", "best"),
+    "mart": ("mart", "best"),
+    "at-awp": ("at-awp", "best"),
+    "trades-awp": ("trades-awp", "best"),
 }
-DATASETS = ("digits", "cifar10")
-MODELS = ("resnet18", "preactresnet18", "wrn-34-10", "wrn-28-10", "resnet8-16", "resnet8-32")
+DATASETS = ("digits", "cifar10", "cifar100", "svhn", "tiny-imagenet", "folder")
+MODELS = ("resnet18", "preactresnet18", "wrn-34-10", "wrn-28-10", "resnet18-16", "resnet8-16",
+          "resnet8-32")
+# What each method's own code trains with, where that differs from the paper: `recipe: official`.
+# Rice et al. 2020 (robust_overfitting), Zhang et al. 2019 (TRADES), Wang et al. 2020 (MART, wide
+# ResNet), Wu et al. 2020 (AWP). Their epochs count from 1, the milestones here from 0.
+_RICE = {"epochs": 200, "milestones": (0.5, 0.75), "attack_mode": "train", "normalise": True}
+_TRADES = {"epochs": 76, "milestones": (74 / 76,), "eps": 0.031, "step_size": 0.007}
+OFFICIAL = {
+    "at": _RICE,
+    "at-awp": {**_RICE, "awp_gamma": 0.01},
+    "trades": {**_TRADES, "weight_decay": 2e-4},
+    "mart": {**_TRADES, "weight_decay": 7e-4},
+    "trades-awp": {"epochs": 200, "milestones": (99 / 200, 149 / 200), "awp_gamma": 0.005,
+                   "awp_start_epoch": 9},
+}
 
 
 def knob(default, doc, *, choices=None, low=None, high=None, group="train"):
@@ -40,6 +60,8 @@ class Config:
 
     preset: str = knob("smoke", "a file in notebooks/presets, or a path to one", group="place")
     method: str = knob("at", "what is trained, or read from a training", choices=tuple(METHODS))
+    recipe: str = knob("preset", "preset: every method under the preset's settings; official: a "
+                       "rival's own", choices=("preset", "official"))
     seed: int = knob(0, "seed of weights, order, crops and attacks", low=0)
     data_root: str = knob("data", "folder of the datasets", group="place")
     runs_dir: str = knob("runs", "folder of runs and results", group="place")
@@ -51,9 +73,10 @@ class Config:
 
     dataset: str = knob("cifar10", "name of the data set", choices=DATASETS)
     train_size: int = knob(0, "training images used, 0: all of the split", low=0)
-    val_size: int = knob(0, "validation images used, 0: all of the split", low=0)
     flip: bool = knob(True, "random horizontal flips, besides the random crops")
     model: str = knob("wrn-34-10", "architecture", choices=MODELS)
+    normalise: bool = knob(False, "subtract the training images' mean, divide by their deviation, "
+                           "inside the model")
 
     epochs: int = knob(100, "passes over the training images", low=1)
     batch_size: int = knob(128, "images per step", low=2)
@@ -71,15 +94,22 @@ class Config:
                             choices=("eval", "train"))
 
     fr_lambda: float = knob(0.1, "weight of the frequency regularisation", low=0)
-    fr_transform: str = knob("class", "class: equation 2; batch-class: the released code",
-                             choices=("class", "batch-class"))
+    fr_transform: str = knob("class", "class: equation 2; batch-class: the released code; none: "
+                             "logit pairing", choices=("class", "batch-class", "none"))
     fr_start_epoch: int = knob(0, "first epoch with the regularisation", low=0)
     swa_start: float = knob(0.75, "share of the epochs after which weights are averaged",
                             low=0, high=1)
+    swa_batchnorm: str = knob("reestimate", "statistics of the average: reestimate them, or take "
+                              "the running ones of the last weights",
+                              choices=("reestimate", "running"))
+    beta: float = knob(6.0, "weight of the second term of TRADES and MART", low=0)
+    awp_gamma: float = knob(0.01, "AWP's step, as a share of a layer's norm", low=0)
+    awp_start_epoch: int = knob(0, "first epoch with AWP", low=0)
 
     curve_images: int = knob(0, "validation and test images of the per-epoch curves, 0: all", low=0)
     curve_steps: int = knob(10, "PGD steps of the per-epoch curves", low=1)
-    fast: bool = knob(True, "channels-last, and BatchNorm folded while attacking", group="place")
+    fast: bool = knob(True, "channels-last, BatchNorm folded while attacking; on a GPU also "
+                      "bfloat16 and compiled attacks", group="place")
 
     judge_images: int = knob(0, "test images for FGSM, PGD-20 and C&W, 0: all", low=0,
                              group="judge")
@@ -92,8 +122,12 @@ class Config:
         return METHODS[self.method][0]
 
     def of(self, method: str) -> Config:
-        """The same settings for another method."""
-        return dataclasses.replace(self, method=_check("method", method))
+        """The same settings for another method. ValueError: each has a recipe of its own."""
+        method = _check("method", method)
+        if self.recipe == "official" and METHODS[method][0] != self.trained_as:
+            raise ValueError(f"recipe = 'official' is that of {self.trained_as}: load {method!r} "
+                             "with its own")
+        return dataclasses.replace(self, method=method)
 
     def group(self, *names: str) -> dict:
         """Plain values of the fields in these groups, as written to disk."""
@@ -103,8 +137,10 @@ class Config:
     @property
     def label(self) -> str:
         """The method and what differs from the preset: "at-fr@fr_transform=batch-class"."""
-        preset = load(self.preset, method=self.method, seed=self.seed).group("train")
-        changed = {k: v for k, v in self.group("train").items() if v != preset[k]}
+        preset = load(self.preset, method=self.method, seed=self.seed)
+        base = load(self.preset, method=self.method, seed=self.seed, recipe=self.recipe)
+        base = {**base.group("train"), "recipe": preset.recipe}
+        changed = {k: v for k, v in self.group("train").items() if v != base[k]}
         changes = ",".join(f"{k}={_text(v)}" for k, v in changed.items())
         return f"{self.method}@{changes}" if changes else self.method
 
@@ -138,12 +174,20 @@ def presets() -> dict[str, Path]:
 def load(preset: str = "smoke", **changes) -> Config:
     """A checked Config: the paper's defaults, then the preset's settings, then `changes`.
 
-    A change of None means "as the preset says". Raises ValueError naming the key and what it may
+    A change of None means "as the preset says". With recipe "official" the method's own settings
+    (OFFICIAL) replace the preset's. Raises ValueError naming the key and what it may
     be for an unknown key, a wrong type or a value out of range; FileNotFoundError for an unknown
     preset.
     """
     values = {**_read_preset(preset), "preset": preset}
-    values |= {k: v for k, v in changes.items() if v is not None}
+    changes = {k: v for k, v in changes.items() if v is not None}
+    if {**values, **changes}.get("recipe") == "official":
+        method = _check("method", {**values, **changes}.get("method", Config.method))
+        if METHODS[method][0] not in OFFICIAL:
+            raise ValueError(f"recipe = 'official': only for {', '.join(OFFICIAL)}, "
+                             f"not for {method!r}")
+        values |= OFFICIAL[METHODS[method][0]]
+    values |= changes
     config = Config(**{key: _check(key, value) for key, value in values.items()})
     for label in config.runs:
         parse_label(label)
@@ -175,7 +219,8 @@ def from_parameters(namespace: dict, *, method: str, own: tuple = ()) -> Config:
     values = {k: v for k, v in plain.items() if k not in own and (k in first or k in FIELDS)}
     settings = values.pop("settings", None) or {}
     if not isinstance(settings, dict):
-        raise ValueError(f"settings = {settings!r}: must be a dict of parameters, as a preset holds it")
+        raise ValueError(f"settings = {settings!r}: must be a dict of parameters, as a preset "
+                         "holds it")
     return load(**{"method": method, **settings, **{k: v for k, v in values.items()
                                                     if v is not None}})
 

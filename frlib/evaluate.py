@@ -17,6 +17,7 @@ from frlib.models import freeze
 from frlib.results import atomic
 
 STAGES = ("apgd-ce", "apgd-t", "fab-t", "square")
+FORWARD, BACKWARD = 7860, 1910  # passes that a robust example of ten classes costs in all of them
 
 
 @torch.no_grad()
@@ -39,14 +40,15 @@ def accuracy(model, x: Tensor, y: Tensor, *, batch_size: int = 250) -> float:
 
 
 def robust(model, x: Tensor, y: Tensor, attack: Callable, *, batch_size: int = 250,
-           progress: str = "") -> Tensor:
+           clean: Tensor | None = None, progress: str = "") -> Tensor:
     """Whether each example is correct both clean and under `attack(model, x, y)`: bool (N,), CPU.
 
     Robust accuracy counts an example only if no point tried in its ball is misclassified, and x
-    is one of them; so examples that are wrong already are not attacked.
+    is one of them; so examples that are wrong already are not attacked. `clean` are the flags of
+    `correct`, if they are known.
     """
     model = freeze(model)
-    flags = correct(model, x, y, batch_size=batch_size)
+    flags = correct(model, x, y, batch_size=batch_size) if clean is None else clean.clone()
     alive = flags.nonzero()[:, 0]
     for chosen in tqdm(_chunks(alive, batch_size), desc=progress,
                        disable=None if progress else True):
@@ -56,9 +58,23 @@ def robust(model, x: Tensor, y: Tensor, attack: Callable, *, batch_size: int = 2
     return flags
 
 
+@contextmanager
+def full_precision():
+    """No TF32 on a GPU for a while: float32 convolutions and matrix products are what they say."""
+    places = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [place.allow_tf32 for place in places]
+    for place in places:
+        place.allow_tf32 = False
+    try:
+        yield
+    finally:
+        for place, allowed in zip(places, before, strict=True):
+            place.allow_tf32 = allowed
+
+
 @dataclass(frozen=True)
 class AutoAttackResult:
-    """robust: bool (N,); x_adv: images that break the others; stages: survivors after each stage."""
+    """robust: bool (N,); x_adv: images that break the others; stages: survivors after each."""
 
     robust: Tensor
     x_adv: Tensor

@@ -1,4 +1,4 @@
-"""Judge a trained model with every attack of the paper's Table 2 and write one result file.
+"""Judge a model, ours or from elsewhere, with every attack of the paper's Table 2: one result file.
 
 Attack, source and setting: FGSM; PGD-20 and C&W (PGD-30 on the margin), step eps/4, which is the
 paper's 2/255 at eps 8/255; standard AutoAttack on the first `aa_images` of the same test images.
@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import logging
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from frlib import attacks, data, evaluate, models, spectral
+from frlib import attacks, cost, data, evaluate, models, spectral, zoo
 from frlib.config import METHODS, Config, resolve
 from frlib.results import (
     code_fingerprint,
@@ -38,21 +39,22 @@ def siblings(label: str) -> list[str]:
     return [name + at + changes for name, (trained, _) in METHODS.items() if trained == method]
 
 
-def result_path(config: Config) -> Path:
-    """`runs_dir`/results/<preset>/<label>/seed<k>.json"""
-    return resolve(config.runs_dir) / "results" / config.preset_name / config.label \
+def result_path(config: Config, label: str = "") -> Path:
+    """`runs_dir`/results/<preset>/<label>/seed<k>.json, by default of the config's own label."""
+    return resolve(config.runs_dir) / "results" / config.preset_name / (label or config.label) \
         / f"seed{config.seed}.json"
 
 
 def load_model(run: Run, which: str, num_classes: int = 10) -> torch.nn.Module:
     """The run's model in eval mode: "best", "last", "swa-best", or "swa-last"."""
-    model = models.create(run.config.model, num_classes=num_classes)
-    if which == "swa-last":
-        saved = torch.load(run.checkpoint("last"), weights_only=True)["average"]
-        saved.pop("n_averaged")
-        model.load_state_dict({k.removeprefix("module."): v for k, v in saved.items()})
-        return model.eval()
-    return models.load_checkpoint(model, run.checkpoint(which)).eval()
+    path = run.checkpoint(which.removeprefix("swa-") if which == "swa-last" else which)
+    saved = torch.load(path, weights_only=True, map_location="cpu")
+    weights = saved["average"] if which == "swa-last" else saved["state_dict"]
+    weights = {k.removeprefix("module."): v for k, v in weights.items() if k != "n_averaged"}
+    inside = {k: weights[k].flatten().tolist() for k in ("mean", "std") if k in weights}
+    model = models.create(run.config.model, num_classes=num_classes, **inside)
+    model.load_state_dict(weights)
+    return model.eval()
 
 
 def judge(config: Config) -> dict:
@@ -62,14 +64,46 @@ def judge(config: Config) -> dict:
     FileNotFoundError when the run is not finished, FileExistsError when the result file holds a
     result of other settings, weights or code: it is never overwritten.
     """
-    run, path = open_run(config), result_path(config)
+    run, which = open_run(config), METHODS[config.method][1]
     if not run.finished:
-        raise FileNotFoundError(f"{run.dir} is not a finished run; train {run.config.label} first")
-    which = METHODS[config.method][1]
-    identity = {"config": json.loads(json.dumps(config.group("train", "judge"))),
+        raise FileNotFoundError(f"{run.dir} is not a finished run; train {config.label} first")
+    finished = read_json(run.dir / "finished.json")
+    identity = {"config": config.group("train", "judge"),
                 "checkpoint_sha256": file_checksum(run.checkpoint(which)),
                 "code": {"train": read_json(run.dir / "config.json")["code"],
                          "judge": code_fingerprint(*CODE)}}
+    about = {"method": config.method, "checkpoint": which, "history": run.history,
+             "epoch": torch.load(run.checkpoint(which), "cpu", weights_only=True)["epoch"],
+             "train_provenance": finished["provenance"]}
+    return _stored(config, config.label, identity, about, finished, lambda classes: {
+        "best": load_model(run, which, classes),
+        "last": load_model(run, which.replace("best", "last"), classes)})
+
+
+def judge_checkpoint(name: str, path: str | Path, config: Config) -> dict:
+    """The result of weights from elsewhere, under the same attacks on the same images as `judge`.
+
+    `name` is one that `frlib.zoo.find` knows: "Wu2020Adversarial", or "mine:resnet18" for a file of
+    your own. It is stored as the result of the label `zoo.label(name)`. Raises what `zoo.check` and
+    `zoo.load` raise, and FileExistsError as `judge` does.
+    """
+    zoo.check({name: path}, config.dataset)
+    entry, path = zoo.find(name), resolve(path)
+    settings = ("dataset", "seed", "eps", "judge_images", "aa_images", "judge_batch")
+    identity = {"config": {key: getattr(config, key) for key in settings},
+                "checkpoint_sha256": file_checksum(path),
+                "model": {"name": name, "architecture": entry.architecture,
+                          "mean": entry.mean, "std": entry.std},
+                "code": {"judge": code_fingerprint(*CODE)}}
+    about = {"checkpoint": path.name, "history": [],
+             "published": {"clean": entry.clean, "aa": entry.autoattack, "eps": entry.eps}}
+    return _stored(config, zoo.label(name), identity, about, {},
+                   lambda classes: {"best": zoo.load(name, path, classes)})
+
+
+def _stored(config, label, identity, about, finished, load) -> dict:
+    """The stored result, if it has this identity; else judge what `load(classes)` gives."""
+    identity, path = json.loads(json.dumps(identity)), result_path(config, label)
     if path.is_file():
         stored = read_json(path)
         differing = [key for key in identity if stored.get(key) != identity[key]]
@@ -77,22 +111,35 @@ def judge(config: Config) -> dict:
             raise FileExistsError(f"{path} exists and differs in {', '.join(differing)}; results "
                                   "are never overwritten: move it, or choose another runs_dir")
         return stored
-    work = run.dir.parent.parent / config.label / run.dir.name / "judge"
-    with lock(work):
-        return _judge(config, run, which, identity, work, path)
+    work = resolve(config.runs_dir) / config.preset_name / label / f"seed{config.seed}" / "judge"
+    with lock(work), evaluate.full_precision():
+        result = {"preset": config.preset_name, "label": label, "seed": config.seed, **about,
+                  **_judge(config, label, identity, work, finished, load)}
+        write_json(path, result)
+    return result
 
 
-def _judge(config, run, which, identity, work, path) -> dict:
+def _judge(config, label, identity, work, finished, load) -> dict:
+    """Every attack on the "best" that `load` gives, and clean and PGD-20 on its "last", if any."""
     device = device_of(config)
     if config.threads:
         torch.set_num_threads(config.threads)
     test = data.load(config.dataset, resolve(config.data_root), "test").take(config.judge_images)
     x, y = test.to(device).x, test.labels.to(device)
-    model = load_model(run, which, len(test.classes)).to(device)
-    last = load_model(run, which.replace("best", "last"), len(test.classes)).to(device)
+    found = {which: model.to(device) for which, model in load(len(test.classes)).items()}
+    model = found["best"]
+    roughness = spectral.kernel_roughnesses(model.conv1.weight.detach()).flatten().tolist()
+    cost.refuse_if_too_big(cost.training_bytes(model, x[:1], config.judge_batch), device,
+                           f"lower judge_batch = {config.judge_batch}")
+    found = {which: models.freeze(m, fast=config.fast) for which, m in found.items()}
+    right = {which: evaluate.correct(m, x, y, batch_size=config.judge_batch)
+             for which, m in found.items()}
+    model, first = found["best"], slice(config.aa_images or len(y))
+    print(f"{label}: AutoAttack takes "
+          f"{forecast(model, x[first], y[first], int(right['best'][first].sum()), config)}")
     step = {"eps": config.eps, "step_size": config.eps / 4}
 
-    def under(model, name):
+    def under(which, name):
         generator = torch.Generator(device).manual_seed(config.seed)
         attack = {
             "fgsm": lambda m, x, y: attacks.fgsm(m, x, y, eps=config.eps),
@@ -100,20 +147,20 @@ def _judge(config, run, which, identity, work, path) -> dict:
             "cw": lambda m, x, y: attacks.cw(m, x, y, **step, steps=30, generator=generator),
         }.get(name)
         if attack is None:
-            return {**score(evaluate.correct(model, x, y, batch_size=config.judge_batch))}
-        return score(evaluate.robust(model, x, y, attack, batch_size=config.judge_batch,
-                                     progress=f"{config.label} {name}"))
+            return score(right[which])
+        return score(evaluate.robust(found[which], x, y, attack, batch_size=config.judge_batch,
+                                     clean=right[which], progress=f"{label} {name}"))
 
     def autoattack():
-        count = config.aa_images or len(y)
-        result = evaluate.autoattack(model, x[:count], y[:count], eps=config.eps, seed=config.seed,
+        result = evaluate.autoattack(model, x[first], y[first], eps=config.eps, seed=config.seed,
                                      batch_size=config.judge_batch, state_dir=work)
         return {**score(result.robust), "stages": result.stages, "warnings": result.warnings}
 
-    todo = {"clean": lambda: under(model, "clean"), "fgsm": lambda: under(model, "fgsm"),
-            "pgd20": lambda: under(model, "pgd20"), "cw": lambda: under(model, "cw"),
-            "last clean": lambda: under(last, "clean"), "last pgd20": lambda: under(last, "pgd20"),
-            "aa": autoattack}
+    todo = {name: partial(under, "best", name) for name in ("clean", "fgsm", "pgd20", "cw")}
+    if "last" in found:
+        todo |= {f"last {name}": partial(under, "last", name) for name in ("clean", "pgd20")}
+    todo["zero gradient"] = lambda: zero_gradient(model, x, y, batch_size=config.judge_batch)
+    todo["aa"] = autoattack
     done = _partial(work / "scores.json", identity)
     for name, compute in todo.items():
         if name not in done["scores"]:
@@ -121,24 +168,28 @@ def _judge(config, run, which, identity, work, path) -> dict:
             done["scores"][name] = compute()
             done["seconds"] += time.time() - start
             write_json(work / "scores.json", done)
-            log.info("%s seed %d %s: %d of %d", config.label, config.seed, name,
-                     done["scores"][name]["correct"], done["scores"][name]["total"])
-    scores, finished = done["scores"], read_json(run.dir / "finished.json")
-    result = {
-        "preset": config.preset_name, "method": config.method, "label": config.label,
-        "seed": config.seed, "checkpoint": which,
-        "epoch": torch.load(run.checkpoint(which), weights_only=True)["epoch"],
+            count, total, *_ = done["scores"][name].values()
+            log.info("%s seed %d %s: %d of %d", label, config.seed, name, count, total)
+    scores = done["scores"]
+    return {
         "scores": {name: scores[name] for name in ATTACKS},
-        "last": {name: scores[f"last {name}"] for name in ("clean", "pgd20")},
+        "last": {name: scores[f"last {name}"] for name in ("clean", "pgd20")
+                 if f"last {name}" in scores},
+        "zero_gradient": scores["zero gradient"],
         "warnings": scores["aa"].pop("warnings"),
-        "roughness": [round(v, 5) for v in
-                      spectral.kernel_roughnesses(model.conv1.weight.detach()).flatten().tolist()],
-        "history": run.history,
-        "data": {"train": finished["data"], "test": test.checksum},
-        "seconds": {"train": finished["seconds"], "judge": round(done["seconds"], 1)},
-        "provenance": provenance(device), "train_provenance": finished["provenance"], **identity}
-    write_json(path, result)
-    return result
+        "roughness": [round(v, 5) for v in roughness],
+        "data": {"train": finished.get("data"), "test": test.checksum},
+        "seconds": {"train": finished.get("seconds"), "judge": round(done["seconds"], 1)},
+        "provenance": provenance(device), **identity}
+
+
+def forecast(model, x, y, alive: int, config: Config) -> str:
+    """At most how long AutoAttack takes: if all of the `alive` examples survive it."""
+    batch, device = (x[:config.judge_batch], y[:config.judge_batch]), x.device.type
+    forward = cost.seconds(lambda: evaluate.correct(model, *batch), device)
+    both = cost.seconds(lambda: attacks.fgsm(model, *batch, eps=config.eps), device)
+    each = (evaluate.FORWARD * forward + evaluate.BACKWARD * max(0.0, both - forward))
+    return f"at most about {cost.duration(alive * each / len(batch[1]))} on {device}"
 
 
 def _partial(path: Path, identity: dict) -> dict:
@@ -146,3 +197,13 @@ def _partial(path: Path, identity: dict) -> dict:
     if path.is_file() and (done := read_json(path))["identity"] == identity:
         return done
     return {"identity": identity, "scores": {}, "seconds": 0.0}
+
+
+def zero_gradient(model, x: torch.Tensor, y: torch.Tensor, *, batch_size: int = 250) -> dict:
+    """At how many images the cross-entropy has an input gradient of nothing but zeros."""
+    count = 0
+    for bx, by in zip(x.split(batch_size), y.split(batch_size), strict=True):
+        bx = bx.detach().requires_grad_()
+        gradient, = torch.autograd.grad(attacks.cross_entropy(model(bx), by).sum(), bx)
+        count += int((gradient == 0).flatten(1).all(1).sum())
+    return {"count": count, "total": len(y)}

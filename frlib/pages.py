@@ -9,14 +9,22 @@ import numpy as np
 
 from frlib import report
 from frlib.config import Config, project_root, resolve
+from frlib.results import unpack_flags
 from frlib.train import criterion
-from frlib.verdict import interval, paper
+from frlib.verdict import LEVEL, NOT_RUN, interval, paper, sign_flip
 
 PUBLISHED = "mini"  # the preset of the committed results that stand in for smoke
 SERIES = {  # columns of a run's history that are accuracies, and their names on a figure
     "val_clean": "clean, validation", "test_clean": "clean, test", "val_pgd": "PGD, validation",
     "test_pgd": "PGD, test", "swa_test_pgd": "averaged, PGD, test",
-    "loss_ce": "cross-entropy", "loss_fr": "FR term"}
+    "loss_ce": "cross-entropy", "loss_fr": "FR term", "loss_trades": "TRADES", "loss_mart": "MART"}
+CHECKS = {  # of `masking`, and their columns
+    "autoattack": "AutoAttack breaks, PGD-20 does not", "fgsm": "FGSM breaks, PGD-20 does not",
+    "square": "only Square breaks", "zero_gradient": "no input gradient"}
+# the share of images from which a check is suspicious, if it exceeds it beyond chance
+AUTOATTACK_GAP = 0.10  # the paper's own rows lose 3 to 7.5 points from PGD-20 to AutoAttack
+SQUARE_GAIN = 0.002  # from here on the AutoAttack package warns of its own result
+NO_GRADIENT = 0.01  # a network that gradients have trained has one nearly everywhere
 
 
 def mark(preset: str) -> str | None:
@@ -99,12 +107,13 @@ def history_table(history: dict[str, list[dict]], preset: str) -> str:
     rows = []
     for label, epochs in history.items():
         for what, row in (("best on validation", best_epoch(label, epochs)), ("last", epochs[-1])):
-            rows.append([label, what, row["epoch"], f"{row['loss_ce']:.3f}",
+            loss = next(value for key, value in row.items() if key.startswith("loss"))
+            rows.append([label, what, row["epoch"], f"{loss:.3f}",
                          *(f"{100 * row[k]:.1f}" for k in
                            ("val_clean", "val_pgd", "test_clean", "test_pgd")),
                          f"{row['seconds']:.0f} s"])
-    return report.html_table(preset, ["run", "epoch", "", "cross-entropy", "val. clean %", "val. PGD %",
-                                      "test clean %", "test PGD %", "time"], rows)
+    return report.html_table(preset, ["run", "epoch", "", "loss", "val. clean %",
+                                      "val. PGD %", "test clean %", "test PGD %", "time"], rows)
 
 
 def seen(history: dict[str, list[dict]], preset: str, averaged: bool = False) -> str:
@@ -154,9 +163,88 @@ def benchmark_table(results: dict[str, dict], preset: str) -> str:
     """{label: result} as a table: one row per method, an attack per column."""
     found = report.bars({label: {result["seed"]: result} for label, result in results.items()})
     titles = paper()["table2"]["column_titles"].values()
-    rows = [[label, *(report.percent(*row[title]) for title in titles)]
-            for label, row in found.items()]
+    rows = []
+    for label, row in found.items():
+        rows.append([label, *(report.percent(*row[title]) for title in titles)])
+        theirs, ours = results[label].get("published") or {}, results[label].get("config", {})
+        if theirs.get("clean") is not None:
+            other = "" if theirs["eps"] == ours["eps"] else f", eps = {theirs['eps']:g}"
+            rows.append([f"as published{other}", *(
+                f"{theirs[attack]:.2f}" if attack in theirs else report.NONE
+                for attack in paper()["table2"]["column_titles"])])
     return report.html_table(preset, ["", *titles], rows)
+
+
+def masking(result: dict) -> dict[str, dict | None]:
+    """Four signs that gradients mislead the attacks, so that a network only seems robust.
+
+    {check: {"count", "total", "suspicious"}} in images, None where a result lacks the numbers.
+    "autoattack": PGD-20 leaves them standing, AutoAttack breaks them. "fgsm": FGSM breaks them,
+    PGD-20 does not; suspicious if the reverse is rarer, beyond chance. "square": only AutoAttack's
+    stage without gradients breaks them. "zero_gradient": the cross-entropy has none there.
+    """
+    fgsm, pgd20, aa = (_flags(result["scores"][name]) for name in ("fgsm", "pgd20", "aa"))
+    stages, zero = result["scores"]["aa"].get("stages", {}), result.get("zero_gradient")
+    before, after = list(stages.values())[-2:] if "square" in stages else (None, None)
+
+    def check(count, total, threshold):
+        beyond = interval(count, total)[0] > threshold
+        return {"count": int(count), "total": total, "suspicious": beyond}
+
+    return {
+        "autoattack": check((pgd20[:len(aa)] > aa).sum(), len(aa), AUTOATTACK_GAP),
+        "fgsm": {"count": int((pgd20 > fgsm).sum()), "total": len(fgsm), "suspicious":
+                 bool(pgd20.sum() > fgsm.sum()) and sign_flip(pgd20 - fgsm) < LEVEL},
+        "square": check(before - after, len(aa), SQUARE_GAIN) if "square" in stages else None,
+        "zero_gradient": zero and check(zero["count"], zero["total"], NO_GRADIENT)}
+
+
+def masking_table(results: dict[str, dict], preset: str) -> str:
+    """{label: result} as a table: how many images speak for masking, and which checks do."""
+    rows = []
+    for label, result in results.items():
+        found = masking(result)
+        loud = [CHECKS[name] for name, check in found.items() if check and check["suspicious"]]
+        rows.append([label, *(f"{check['count']} of {check['total']}" if check else NOT_RUN
+                              for check in found.values()), "; ".join(loud) or "none"])
+    return report.html_table(preset, ["", *CHECKS.values(), "suspicious"], rows)
+
+
+def overfitting(result: dict) -> dict:
+    """Robust overfitting in points, {} where a result has no last checkpoint or no curve.
+
+    "gap": PGD-20 of the best checkpoint minus the last, "p": of the paired exact test on the same
+    images; "peak": the highest PGD accuracy of the curve on test images minus its last.
+    """
+    found = {}
+    if "pgd20" in result.get("last", {}):
+        difference = _flags(result["scores"]["pgd20"]) - _flags(result["last"]["pgd20"])
+        found = {"gap": 100 * float(difference.mean()), "p": sign_flip(difference)}
+    key = "swa_test_pgd" if result["checkpoint"].startswith("swa") else "test_pgd"
+    curve = [row[key] for row in result["history"] if key in row]
+    return found | ({"peak": 100 * (max(curve) - curve[-1])} if curve else {})
+
+
+def overfitting_table(results: dict[str, dict], preset: str) -> str:
+    """{label: result} as a table: best and last checkpoint side by side, and what is lost."""
+    rows = []
+    for label, result in results.items():
+        scores = [where.get(attack) for attack in ("clean", "pgd20")
+                  for where in (result["scores"], result.get("last", {}))]
+        found, gap = overfitting(result), report.NONE
+        if "gap" in found:
+            p = f"{found['p']:.2g}" if found["p"] >= 0.001 else "below 0.001"
+            gap = f"{round(found['gap'], 1) + 0.0:.1f} (p {p})"
+        rows.append([label, *(f"{100 * s['correct'] / s['total']:.1f}" if s else report.NONE
+                              for s in scores), gap,
+                     f"{found['peak']:.1f}" if "peak" in found else report.NONE])
+    return report.html_table(preset, ["", "clean %, best", "last", "PGD-20 %, best", "last",
+                                      "best minus last, points", "curve: highest minus last"], rows)
+
+
+def _flags(score: dict) -> np.ndarray:
+    """0 and 1 per image: whether it is classified correctly."""
+    return unpack_flags(score["flags"], score["total"]).astype(int)
 
 
 def arrays(lists: dict) -> dict[str, np.ndarray]:

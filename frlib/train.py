@@ -1,16 +1,18 @@
-"""One visible loop for natural training, PGD adversarial training and AT with FR, SWA along with it.
+"""One visible loop for every method: natural, AT, FR and its rivals, with SWA along.
 
 A run lives in `runs_dir`/<preset>/<label>/seed<k>/: config.json, metrics.jsonl (a line an epoch),
-last.pt (everything needed to go on), best.pt (best on validation, see `criterion`), swa-best.pt (the
-same for the averaged weights) and, when done, finished.json. A killed run continues from last.pt and,
-on the CPU, gives the same numbers as an unbroken one.
+last.pt (everything needed to go on), best.pt (best on validation, see `criterion`), swa-best.pt
+(the same for the averaged weights, where a method uses them) and, when done, finished.json. A
+killed run continues from last.pt and, on the CPU, gives the same numbers as an unbroken one.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from tqdm.auto import tqdm
 
-from frlib import attacks, averaging, data, evaluate, losses, models
-from frlib.config import Config, resolve
+from frlib import attacks, averaging, cost, data, evaluate, losses, models
+from frlib.config import METHODS, Config, resolve
 from frlib.results import (
     atomic,
     code_fingerprint,
@@ -120,6 +122,17 @@ def train(config: Config) -> Run:
     return run
 
 
+def averages(method: str) -> bool:
+    """Whether a result is read from the averaged weights of this training."""
+    return any(trained == method and which == "swa-best" for trained, which in METHODS.values())
+
+
+def attack_precision(config: Config, device: str) -> str:
+    """What the passes of the training attack are computed in; losses are always float32."""
+    fast_gpu = config.fast and device == "cuda" and torch.cuda.is_bf16_supported()
+    return "bfloat16" if fast_gpu else "float32"
+
+
 def _train(run: Run, config: Config, device: str) -> None:
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -128,39 +141,44 @@ def _train(run: Run, config: Config, device: str) -> None:
     train_set = split["train"].take(config.train_size).to(device)
     if len(train_set) < 2:
         raise ValueError(f"train_size = {len(train_set)}: BatchNorm needs at least 2 images")
-    curves = {"val": split["val"].take(config.curve_images or config.val_size),
-              "test": split["test"].take(config.curve_images)}  # shown, never used for choosing
-    curves = {name: (part.to(device).x, part.labels.to(device)) for name, part in curves.items()}
+    curves = {name: split[name].take(config.curve_images).to(device)
+              for name in ("val", "test")}  # test: shown, never used for choosing
+    curves = {name: (part.x, part.labels) for name, part in curves.items()}
 
     torch.manual_seed(config.seed)
-    model = models.create(config.model, num_classes=len(train_set.classes)).to(device)
+    model = models.create(config.model, num_classes=len(train_set.classes),
+                          **_normalisation(train_set, config)).to(device)
     if config.fast:
         model = model.to(memory_format=torch.channels_last)
     average = averaging.averaged(model)
-    optimizer = torch.optim.SGD(model.parameters(), lr=config.lr, momentum=config.momentum,
-                                weight_decay=config.weight_decay)
+    optimizer = _optimizer(model, config)
     generator = torch.Generator(device).manual_seed(config.seed)
     chooser = criterion(config.method)
     state = {"epoch": 0, "history": [], "best": -1.0, "swa_best": -1.0}
     state = _resume(run, model, average, optimizer, generator) or state
     write_json(run.dir / "config.json", {**config.group("train"),
                                          "code": code_fingerprint(*CODE)})
+    frozen = fast_copy(model, config, device)
+    if state["epoch"] < config.epochs:
+        cost_ = forecast(model, train_set, curves, config, state["epoch"], frozen)
+        print(f"{config.label}: {cost_}", flush=True)
     log.info("%s: %s, epochs %d-%d on %s", run.dir, config.model, state["epoch"] + 1,
              config.epochs, device)
 
     for epoch in tqdm(range(state["epoch"], config.epochs), desc=config.label, disable=None):
         start = time.time()
         row = {"epoch": epoch + 1, **train_epoch(model, optimizer, train_set, generator, config,
-                                                 epoch)}
+                                                 epoch, frozen)}
         row |= score(model, curves, config)
         if row[chooser] > state["best"]:
             state["best"] = row[chooser]
             _save(run.dir / "best.pt", state_dict=model.state_dict(), epoch=epoch + 1)
-        if epoch >= swa_epoch(config):
+        if averages(config.method) and epoch >= swa_epoch(config):
             average.update_parameters(model)
-            again = torch.Generator(device).manual_seed(config.seed)
-            averaging.reestimate_batchnorm(average, (x for x, _ in data.batches(
-                train_set, config.batch_size, again, flip=config.flip)))
+            if config.swa_batchnorm == "reestimate":
+                again = torch.Generator(device).manual_seed(config.seed)
+                averaging.reestimate_batchnorm(average, (x for x, _ in data.batches(
+                    train_set, config.batch_size, again, flip=config.flip)))
             row |= {f"swa_{k}": v for k, v in score(average.module, curves, config).items()}
             if row[f"swa_{chooser}"] > state["swa_best"]:
                 state["swa_best"] = row[f"swa_{chooser}"]
@@ -177,36 +195,36 @@ def _train(run: Run, config: Config, device: str) -> None:
     files = {p.stem: file_checksum(p) for p in sorted(run.dir.glob("*best.pt"))}
     write_json(run.dir / "finished.json", {
         "seconds": round(sum(row["seconds"] for row in state["history"]), 1),
+        "peak_bytes": cost.peak_bytes(device),
+        "attack_precision": attack_precision(config, device),
         "data": train_set.checksum, "checkpoints": files, "provenance": provenance(device)})
 
 
-def train_epoch(model, optimizer, train_set, generator, config, epoch: int) -> dict:
-    """One pass over the training images. Returns the mean loss terms and the learning rate."""
-    regularise = config.method == "at-fr" and epoch >= config.fr_start_epoch
+def train_epoch(model, optimizer, train_set, generator, config, epoch: int, frozen=None) -> dict:
+    """One pass over the training images. Returns the mean loss terms and the learning rate.
+
+    `frozen` is what `fast_copy` made of the model; it is made here if not given.
+    """
+    frozen = frozen or fast_copy(model, config, train_set.labels.device.type)
+    perturbed = config.method.endswith("-awp") and epoch >= config.awp_start_epoch
     steps = -(-len(train_set) // config.batch_size)
     terms, last = [], {}
     for step, (x, y) in enumerate(data.batches(train_set, config.batch_size, generator,
                                                flip=config.flip)):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config, epoch + step / steps)
-        x_adv = x
-        if config.method != "natural":
-            # in eval mode the weights stand still for the whole attack, so they can be folded
-            attacked = models.freeze(model) if config.fast and config.attack_mode == "eval" \
-                else model
-            x_adv = attacks.pgd(attacked, x, y, eps=config.eps, step_size=config.step_size,
-                                steps=config.steps, mode=config.attack_mode, generator=generator)
+        # in eval mode the weights stand still for the whole attack, so they can be folded
+        x_adv = adversarial(frozen.refresh(model) if frozen else model, x, y, config, generator)
         model.train()
-        logits_adv = model(x_adv)
-        loss = cross_entropy = F.cross_entropy(logits_adv.float(), y)
-        last = {"loss_ce": cross_entropy}
-        if regularise:
-            fr = losses.frequency_regularization(logits_adv, model(x),
-                                                 transform=config.fr_transform)
-            loss = loss + config.fr_lambda * fr
-            last["loss_fr"] = fr
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+
+        def loss_of(model, x=x, x_adv=x_adv, y=y):
+            return objective(model, x, x_adv, y, config, epoch)
+
+        with losses.perturb_weights(model, lambda m: loss_of(m)[0], gamma=config.awp_gamma) \
+                if perturbed else nullcontext():
+            loss, last = loss_of(model)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
         optimizer.step()
         terms.append(torch.stack([value.detach() for value in last.values()]))
         if step % 20 == 19:
@@ -216,15 +234,113 @@ def train_epoch(model, optimizer, train_set, generator, config, epoch: int) -> d
     return {**dict(zip(last, means, strict=True)), "lr": optimizer.param_groups[0]["lr"]}
 
 
+def adversarial(model, x, y, config, generator):
+    """The images a step trains on: x under PGD; TRADES ascends its KL term, all others the loss.
+
+    TRADES and MART start beside x, the others anywhere in the ball. Nothing here waits for a GPU.
+    """
+    if config.method == "natural":
+        return x
+    rival = config.method.startswith(("trades", "mart"))
+    loss = "ce"
+    if config.method.startswith("trades"):
+        model.train(config.attack_mode == "train")
+        with torch.no_grad():
+            clean = model(x).clone()  # a compiled network reuses the memory of its output
+        loss = lambda logits, _: losses.kl(clean, logits)  # noqa: E731
+    return attacks.pgd(model, x, y, eps=config.eps, step_size=config.step_size,
+                       steps=config.steps, loss=loss, random_start="gaussian" if rival else True,
+                       mode=config.attack_mode, generator=generator, check=False)
+
+
+def objective(model, x, x_adv, y, config, epoch: int):
+    """The loss of a method and its parts for the log: (scalar, {name: scalar}), all float32.
+
+    Passes in train mode, each of which moves BatchNorm's running averages: one for natural and AT;
+    attacked, then clean, for FR; clean, then attacked, for MART; TRADES passes the clean images
+    once more, as its official code does.
+    """
+    method = config.method.removesuffix("-awp")
+    if method in ("trades", "mart"):
+        clean, adv = model(x), model(x_adv)
+        if method == "trades":
+            with torch.no_grad():
+                model(x)
+        loss = getattr(losses, method)(clean, adv, y, beta=config.beta)
+        return loss, {f"loss_{method}": loss}
+    adv = model(x_adv)
+    loss = F.cross_entropy(adv.float(), y)
+    terms = {"loss_ce": loss}
+    if method in ("at-fr", "at-sar") and epoch >= config.fr_start_epoch:
+        terms["loss_fr"] = losses.frequency_regularization(adv, model(x),
+                                                           transform=config.fr_transform)
+        loss = loss + config.fr_lambda * terms["loss_fr"]
+    return loss, terms
+
+
+def forecast(model, train_set, curves: dict, config: Config, epoch: int, frozen=None) -> str:
+    """Time and memory that the epochs from `epoch` on will take, from a few steps on a copy.
+
+    MemoryError when the memory clearly will not do, before any of it is used.
+    """
+    device = train_set.labels.device.type
+    passes = 1 if config.method in ("natural", "at", "at-awp") else 2
+    need = cost.training_bytes(model, train_set.take(1).x, config.batch_size, passes=passes)
+    cost.refuse_if_too_big(need, device, f"lower batch_size = {config.batch_size}")
+    trial, few = copy.deepcopy(model), train_set.take(2 * config.batch_size)
+    optimizer, generator = _optimizer(trial, config), torch.Generator(device).manual_seed(0)
+    steps = len(train_set) / len(few)
+    try:
+        each = cost.seconds(lambda: train_epoch(trial, optimizer, few, generator, config, epoch,
+                                                frozen), device)
+    except FloatingPointError:
+        return "no forecast: the loss is not finite in the first steps"
+    part = {name: (x[:config.judge_batch], y[:config.judge_batch])
+            for name, (x, y) in curves.items()}
+    share = max(len(y) for _, y in curves.values()) / max(len(y) for _, y in part.values())
+    scoring = share * cost.seconds(lambda: score(trial, part, config), device)
+    first = swa_epoch(config) if averages(config.method) else config.epochs
+    scored = (config.epochs - epoch) + (config.epochs - max(epoch, first))
+    total = (config.epochs - epoch) * steps * each + scored * scoring
+    return f"about {cost.duration(total)} and {need / cost.GIB:.1f} GiB on {device}"
+
+
+def _optimizer(model, config: Config):
+    return torch.optim.SGD(model.parameters(), lr=config.lr, momentum=config.momentum,
+                           weight_decay=config.weight_decay)
+
+
+def _normalisation(train_set, config: Config) -> dict:
+    """Mean and deviation of each channel of the training images, if the model is to use them."""
+    if not config.normalise:
+        return {}
+    channels = [data.to_float(channel) for channel in train_set.images.unbind(1)]
+    return {"mean": [c.mean().item() for c in channels], "std": [c.std().item() for c in channels]}
+
+
+def fast_copy(model, config: Config, device: str):
+    """The frozen copy that the attack runs on, compiled on a GPU; None for the plain loop.
+
+    One copy serves a whole training, `Frozen.refresh` brings it up to date: compiling takes long.
+    """
+    if not config.fast or config.method == "natural" or config.attack_mode == "train":
+        return None
+    frozen = models.freeze(model, precision=attack_precision(config, device))
+    if device == "cuda":
+        frozen.net.compile(mode="reduce-overhead", dynamic=False)
+    return frozen
+
+
 def score(model, curves: dict, config: Config) -> dict:
     """Clean and PGD accuracy on validation and test images, always from the same random start."""
-    row, frozen = {}, models.freeze(model)
+    row, frozen = {}, models.freeze(model, fast=config.fast)
     for name, (x, y) in curves.items():
         generator = torch.Generator(x.device).manual_seed(config.seed)
         clean = evaluate.correct(frozen, x, y, batch_size=config.judge_batch)
         pgd = evaluate.robust(frozen, x, y, lambda m, x, y: attacks.pgd(
             m, x, y, eps=config.eps, step_size=2.5 * config.eps / config.curve_steps,
-            steps=config.curve_steps, generator=generator), batch_size=config.judge_batch)  # noqa: B023
+            steps=config.curve_steps, generator=generator),  # noqa: B023
+            batch_size=config.judge_batch, clean=clean)
         row |= {f"{name}_clean": clean.sum().item() / len(y),
                 f"{name}_pgd": pgd.sum().item() / len(y)}
     return row

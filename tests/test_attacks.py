@@ -309,3 +309,10 @@ def test_wrong_input_leaves_the_model_alone(tiny):
     with pytest.raises(ValueError, match="mode"), attacks._mode(tiny, "test"):
         pytest.fail("an unknown mode was entered")
     assert tiny.training and tiny.fc.training
+
+
+def test_values_may_go_unchecked_but_shapes_may_not(tiny):
+    x, y = torch.full((2, 1, 2, 2), 1.5), torch.zeros(2, dtype=torch.int64)
+    assert pgd(tiny, x, y, eps=0.1, step_size=0.1, steps=1, check=False).max() <= 1
+    with pytest.raises(ValueError, match="labels must be int64"):
+        pgd(tiny, x, y.int(), eps=0.1, step_size=0.1, steps=1, check=False)

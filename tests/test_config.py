@@ -54,7 +54,7 @@ def test_lists_become_tuples():
 
 WRONG = {
     "unknown key": ({"epoch": 3}, r"unknown parameter 'epoch' \(did you mean 'epochs'\?\); known: "
-                                  "preset, method, seed"),
+                                  "preset, method, recipe"),
     "far from any key": ({"zzzz": 3}, "unknown parameter 'zzzz'; known: "),
     "method": ({"method": "at-frs"}, "method = 'at-frs': choose one of natural, at, at-swa, "
                                      "at-fr, at-fr-swa"),
@@ -249,3 +249,93 @@ def test_a_label_with_fractions_and_lists_reads_back_exactly():
     changed = config.load("smoke", eps="4/255", milestones=[0.5, 0.75])
     again = config.load("smoke", **config.parse_label(changed.label))
     assert again == changed and changed.label == again.label
+
+
+# --- recipes
+
+OFFICIAL = {  # what each method's own code has, as in the papers' repositories
+    "at": {"epochs": 200, "milestones": (0.5, 0.75), "attack_mode": "train", "normalise": True,
+           "eps": 8 / 255, "step_size": 2 / 255, "weight_decay": 5e-4},
+    "trades": {"epochs": 76, "eps": 0.031, "step_size": 0.007, "weight_decay": 2e-4, "beta": 6.0,
+               "normalise": False, "attack_mode": "eval"},
+    "mart": {"epochs": 76, "eps": 0.031, "step_size": 0.007, "weight_decay": 7e-4, "beta": 6.0,
+             "normalise": False, "attack_mode": "eval"},
+    "at-awp": {"epochs": 200, "milestones": (0.5, 0.75), "attack_mode": "train",
+               "normalise": True, "awp_gamma": 0.01, "awp_start_epoch": 0, "weight_decay": 5e-4},
+    "trades-awp": {"epochs": 200, "awp_gamma": 0.005, "awp_start_epoch": 9, "beta": 6.0,
+                   "weight_decay": 5e-4, "eps": 8 / 255, "step_size": 2 / 255,
+                   "normalise": False, "attack_mode": "eval"},
+}
+
+
+@pytest.mark.parametrize(("method", "values"), OFFICIAL.items(), ids=OFFICIAL)
+def test_the_official_recipe_brings_the_methods_own_values(method, values):
+    c = load("paper", method=method, recipe="official")
+    assert {key: getattr(c, key) for key in values} == values
+    assert (c.lr, c.momentum, c.batch_size, c.steps, c.schedule) == (0.1, 0.9, 128, 10, "step")
+    assert config.OFFICIAL.keys() == OFFICIAL.keys()
+
+
+@pytest.mark.parametrize("method", config.METHODS)
+def test_without_a_recipe_every_method_trains_under_the_presets_settings(method):
+    c = load("paper", method=method)
+    assert c.recipe == "preset" and c.label == method
+    assert c == dataclasses.replace(load("paper"), method=method)
+    assert c == load("paper", method=method, recipe="preset")
+
+
+def test_the_recipe_beats_the_preset_and_an_explicit_change_beats_the_recipe(own_root):
+    preset_file(own_root, "{epochs: 7, eps: 0.1, lr: 0.3, method: trades}", "recipes")
+    c = load("recipes.yaml", recipe="official", eps=0.2)
+    assert (c.epochs, c.eps, c.lr, c.step_size) == (76, 0.2, 0.3, 0.007)
+    assert load("recipes.yaml", recipe="official", epochs=None).epochs == 76
+
+
+def test_a_preset_may_ask_for_the_recipe_and_a_change_may_decline_it(own_root):
+    preset_file(own_root, "{recipe: official, epochs: 7}", "asks")
+    c = load("asks.yaml", method="mart")
+    assert (c.epochs, c.weight_decay, c.label) == (76, 7e-4, "mart")
+    declined = load("asks.yaml", method="mart", recipe="preset")
+    assert (declined.epochs, declined.label) == (7, "mart@recipe=preset")
+    assert load("asks.yaml", **parse_label(declined.label)) == declined
+
+
+@pytest.mark.parametrize("preset", ["paper", "smoke"])
+@pytest.mark.parametrize("method", [*OFFICIAL, "at-swa"])
+def test_the_label_names_the_recipe_and_what_differs_from_it(preset, method):
+    c = load(preset, method=method, recipe="official")
+    assert c.label == f"{method}@recipe=official"
+    changed = load(preset, method=method, recipe="official", epochs=1)
+    assert changed.label == f"{method}@recipe=official,epochs=1" and changed.epochs == 1
+    for one in (c, changed):
+        assert load(preset, **parse_label(one.label)) == one
+        assert load(preset, **parse_label(one.label)).label == one.label
+
+
+def test_a_preset_value_that_beats_the_recipe_is_in_the_label():
+    epochs = load("smoke").epochs
+    c = load("smoke", method="trades", recipe="official", epochs=epochs)
+    assert c.label == f"trades@recipe=official,epochs={epochs}"
+    official = load("smoke", method="trades", recipe="official", eps=0.031)  # as it says anyway
+    assert official.label == "trades@recipe=official"
+
+
+@pytest.mark.parametrize("method", ["natural", "at-fr", "at-fr-swa", "at-sar", "at-sar-wa"])
+def test_a_method_without_a_recipe_of_its_own_says_so(method):
+    with pytest.raises(ValueError, match="recipe = 'official': only for at, at-awp, trades, mart, "
+                                         f"trades-awp, not for '{method}'"):
+        load("smoke", method=method, recipe="official")
+
+
+def test_an_unknown_recipe_names_the_choices():
+    with pytest.raises(ValueError, match="recipe = 'rice': choose one of preset, official"):
+        load("smoke", method="at", recipe="rice")
+
+
+def test_one_methods_recipe_does_not_pass_to_another():
+    c = load("smoke", method="at", recipe="official")
+    assert c.of("at-swa") == load("smoke", method="at-swa", recipe="official")
+    for other in ("at-awp", "trades", "natural"):
+        with pytest.raises(ValueError, match=f"recipe = 'official' is that of at: load '{other}'"):
+            c.of(other)
+    assert load("smoke", method="at").of("trades") == load("smoke", method="trades")

@@ -1,6 +1,8 @@
 """Accuracy is correct over total, and AutoAttack is the official one, resumable at any batch."""
 
 import logging
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -87,6 +89,48 @@ def test_robust_is_never_above_correct_and_falls_with_eps(tiny):
         assert (flags <= clean).all()
         assert torch.equal(flags, radius > eps)
     assert 0 < flags.sum() < clean.sum() < 40
+
+
+def test_known_clean_flags_save_the_clean_pass(monkeypatch):
+    x, y = by_pixel([1, 2, 3], [1, 0, 3])
+    clean, seen = correct(ByPixel(), x, y), []
+    before = clean.clone()
+    monkeypatch.setattr(evaluate, "correct", lambda m, x, y, **k: seen.append(len(y)) or
+                        correct(m, x, y, **k))
+    flags = robust(ByPixel(), x, y, lambda m, x, y: x.flip(0), clean=clean)
+    assert seen == [2]  # the attacked images only
+    assert flags.tolist() == [False] * 3 and torch.equal(clean, before)
+
+
+def test_full_precision_has_no_tf32_and_ends():
+    places = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [place.allow_tf32 for place in places]
+    with pytest.raises(KeyError), evaluate.full_precision():
+        assert [place.allow_tf32 for place in places] == [False, False]
+        raise KeyError
+    assert [place.allow_tf32 for place in places] == before and before[0]
+
+
+def test_peak_memory_does_not_grow_with_the_number_of_images():
+    """In a process of its own: 16 batches take no more than one, beside a few bytes a flag."""
+    script = """if True:
+        import torch
+        from frlib import attacks, cost, evaluate, models
+        torch.set_num_threads(1)
+        model = models.create("resnet8-16")
+        x = torch.rand(1024, 3, 32, 32)
+        y = model.eval()(x[:1]).argmax(1).repeat(len(x))
+        attack = lambda m, x, y: attacks.fgsm(m, x, y, eps=1 / 255)
+        def peak(n):
+            evaluate.robust(model, x[:n], y[:n], attack, batch_size=64, clean=torch.ones(n) > 0)
+            return cost.peak_bytes("cpu")
+        peak(64), peak(64)
+        print(peak(64), peak(1024))
+    """
+    ran = subprocess.run([sys.executable, "-c", script], text=True, capture_output=True)
+    assert ran.returncode == 0, ran.stderr
+    one, sixteen = map(int, ran.stdout.split())
+    assert sixteen - one < 8 * 2**20  # the 15 batches more are 11.8 MB of images alone
 
 
 def test_the_model_is_attacked_frozen_and_stays_as_it_was():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from frlib import config, evaluate, judge, results, train
+from frlib import config, evaluate, judge, models, pages, report, results, train, zoo
 
 PRESET = """preset: judged
 settings:
@@ -24,6 +24,9 @@ settings:
   aa_images: 3
   judge_batch: 8
 """
+
+
+REAL_AUTOATTACK = evaluate.autoattack
 
 
 def quick_autoattack(model, x, y, *, eps, batch_size, seed, state_dir=None):
@@ -66,6 +69,7 @@ def test_result_holds_every_attack_on_the_same_images(settings, method):
     assert result["checkpoint"] == {"at": "best", "at-swa": "swa-best"}[method]
     assert result["warnings"] == ["a warning"] and len(result["roughness"]) == 16 * 3
     assert len(result["history"]) == 2 and set(result["last"]) == {"clean", "pgd20"}
+    assert result["zero_gradient"] == {"count": 0, "total": 12} and result["epoch"] > 0
     assert result["config"]["eps"] == 8 / 255 and result["provenance"]["versions"]["torch"]
     assert result == results.read_json(judge.result_path(settings(method)))
 
@@ -125,3 +129,104 @@ def test_averaged_weights_of_the_last_epoch(settings, runs):
     saved = torch.load(run.checkpoint("last"), weights_only=True)["average"]
     model = judge.load_model(run, "swa-last")
     assert torch.equal(model.conv1.weight, saved["module.conv1.weight"]) and not model.training
+
+
+# --- weights from elsewhere
+
+
+def own_file(settings):
+    return train.open_run(settings()).checkpoint("best")
+
+
+def test_a_checkpoint_from_elsewhere_is_judged_as_a_run_of_ours_is(settings):
+    ours = judge.judge(settings())
+    result = judge.judge_checkpoint("mine:resnet8-16", own_file(settings), settings())
+    for same in ("scores", "zero_gradient", "roughness", "warnings", "checkpoint_sha256", "seed"):
+        assert result[same] == ours[same], same
+    assert result["label"] == "published-mine-resnet8-16" and result["last"] == {}
+    path = judge.result_path(settings(), result["label"])
+    assert result == results.read_json(path) and path != judge.result_path(settings())
+    collected = report.collect("judged", path.parents[2])
+    assert list(collected) == ["at", result["label"]] == list(report.bars(collected))
+    assert "resnet8-16 on digits" in report.table2("judged", collected)
+    assert f"`{result['label']}`" in report.provenance("judged", collected)
+    both = {"at": ours, result["label"]: result}
+    for table in (pages.benchmark_table, pages.masking_table, pages.overfitting_table):
+        assert result["label"] in table(both, "judged")
+    assert pages.overfitting(result) == {}
+
+
+def test_a_checkpoints_result_is_read_and_never_overwritten(settings, monkeypatch, tmp_path):
+    first = judge.judge_checkpoint("mine:resnet8-16", own_file(settings), settings())
+    monkeypatch.setattr(judge, "_judge", lambda *a: pytest.fail("judged again"))
+    assert judge.judge_checkpoint("mine:resnet8-16", own_file(settings), settings()) == first
+    with pytest.raises(FileExistsError, match="differs in config; results are never overwritten"):
+        judge.judge_checkpoint("mine:resnet8-16", own_file(settings), settings(judge_images=6))
+    torch.save(models.create("resnet8-16").state_dict(), tmp_path / "other.pt")
+    with pytest.raises(FileExistsError, match="differs in checkpoint_sha256; results are never"):
+        judge.judge_checkpoint("mine:resnet8-16", tmp_path / "other.pt", settings())
+
+
+def test_a_killed_judgement_of_a_checkpoint_goes_on(settings, monkeypatch):
+    whole = judge.judge_checkpoint("mine:resnet8-16", own_file(settings), settings())
+    path = judge.result_path(settings(), whole["label"])
+    path.unlink()  # as if killed just before the result was written
+    monkeypatch.setattr(evaluate, "robust", lambda *a, **k: pytest.fail("attacked again"))
+    again = judge.judge_checkpoint("mine:resnet8-16", own_file(settings), settings())
+    assert again["scores"] == whole["scores"] and path.is_file()
+
+
+def test_a_wrong_checkpoint_stops_before_any_work(settings, monkeypatch, tmp_path):
+    monkeypatch.setattr(judge, "_judge", lambda *a: pytest.fail("judged"))
+    for name, path, error, message in (
+            ("mine:resnet8-16", tmp_path / "no.pt", FileNotFoundError, "no checkpoint at"),
+            ("mine:resnet8", own_file(settings), ValueError, "unknown checkpoint"),
+            ("Standard", own_file(settings), ValueError, "trained on cifar10")):
+        with pytest.raises(error, match=message):
+            judge.judge_checkpoint(name, path, settings())
+
+
+# --- gradient masking, on networks where it is there or not for certain
+
+
+class Plane(torch.nn.Module):
+    """A linear classifier; of inputs rounded to a few levels, it has a gradient nowhere."""
+
+    def __init__(self, levels):
+        super().__init__()
+        self.conv1, self.levels = torch.nn.Conv2d(3, 10, 32), levels
+
+    def forward(self, x):
+        if self.levels:
+            x = torch.round(x * self.levels) / self.levels
+        return self.conv1(x).flatten(1)
+
+
+def fitted(plane):
+    from frlib import data
+    split = data.load("digits", "", "train")
+    torch.manual_seed(0)
+    with torch.no_grad():
+        plane.conv1.weight.zero_()
+    optimiser = torch.optim.SGD(plane.parameters(), lr=0.003, momentum=0.9)
+    for _ in range(60):
+        optimiser.zero_grad()
+        logits = torch.nn.functional.conv2d(split.x, plane.conv1.weight, plane.conv1.bias)
+        torch.nn.functional.cross_entropy(logits.flatten(1), split.labels).backward()
+        optimiser.step()
+    return plane.eval()
+
+
+@pytest.mark.parametrize(("levels", "expected"), [
+    (0, set()), (4, {"autoattack", "square", "zero_gradient"})])
+def test_masking_is_seen_where_it_is_and_only_there(settings, monkeypatch, levels, expected):
+    monkeypatch.setattr(zoo, "load", lambda *a: fitted(Plane(levels)))
+    monkeypatch.setattr(evaluate, "autoattack", REAL_AUTOATTACK)
+    monkeypatch.setattr(evaluate, "STAGES", ("apgd-ce", "apgd-t", "square"))  # FAB is slow here
+    result = judge.judge_checkpoint("mine:resnet8-16", own_file(settings), settings(
+        eps=32 / 255, judge_images=40, aa_images=10, judge_batch=40))
+    scores = {name: score["correct"] for name, score in result["scores"].items()}
+    assert scores["clean"] >= 30 and (scores["pgd20"] < 20) == (levels == 0)
+    assert result["zero_gradient"] == {"count": 40 if levels else 0, "total": 40}
+    found = pages.masking(result)
+    assert {name for name, check in found.items() if check["suspicious"]} == expected

@@ -11,26 +11,28 @@ import pytest
 REPO = Path(__file__).resolve().parents[1]
 MODULES = {path.stem: path for path in sorted((REPO / "frlib").glob("*.py"))}
 
-BELOW_TRAIN = {"config", "results", "data", "models", "attacks", "spectral", "averaging", "plots",
-               "losses", "evaluate"}
+BELOW_TRAIN = {"config", "results", "data", "models", "attacks", "spectral", "averaging", "cost",
+               "plots", "losses", "evaluate"}
 MAY_IMPORT = {  # module: the frlib modules it may import; imports point down only
     "__init__": set(),
     "config": set(), "results": set(),
     "data": set(), "models": set(), "attacks": set(), "spectral": set(), "averaging": set(),
-    "plots": set(),
+    "cost": set(), "plots": set(),
     "losses": {"spectral"},
     "evaluate": {"attacks", "models", "results"},
     "train": BELOW_TRAIN,
     "verdict": {"results"},
-    "judge": BELOW_TRAIN | {"train"},
+    "zoo": {"config", "models"},
+    "judge": BELOW_TRAIN | {"train", "zoo"},
     "report": BELOW_TRAIN | {"train", "judge", "verdict"},
     "pages": BELOW_TRAIN | {"train", "judge", "verdict", "report"},
     "__main__": BELOW_TRAIN | {"train", "judge", "verdict", "report", "pages"},
 }
 OUTSIDE = {  # what the lower layers may use beyond the standard library
     "__init__": set(), "config": {"yaml"}, "results": {"numpy", "torch"},
-    "data": {"numpy", "torch", "torchvision", "sklearn"}, "models": {"torch"},
+    "data": {"numpy", "torch", "torchvision", "sklearn", "PIL", "tqdm"}, "models": {"torch"},
     "attacks": {"torch"}, "spectral": {"torch"}, "averaging": {"torch"},
+    "cost": {"psutil", "torch"}, "zoo": {"torch"},
     "plots": {"numpy", "matplotlib"}, "losses": {"torch"},
     "evaluate": {"torch", "tqdm", "pyautoattack"}, "train": {"torch", "tqdm"},
 }
@@ -74,7 +76,7 @@ def test_imports_point_down(name):
 
 
 def listed(tree: str, folder: str, suffix: str) -> list[str]:
-    """The files of `folder` in a drawn tree: deeper than its line, up to the next line that is not."""
+    """The files of `folder` in a drawn tree: deeper than its line, up to the next that is not."""
     names, inside = [], None
     for line in tree.splitlines():
         match = re.search(r"[\w.]", line)
@@ -108,11 +110,9 @@ def test_the_readmes_tree_is_what_is_on_disk(folder, suffix):
     assert len(names) == len(set(names)), "a file is listed twice"
 
 
-def test_importing_the_library_costs_next_to_nothing_after_torch():
-    code = ("import time, torch; start = time.perf_counter(); import frlib; "
-            "print(frlib.__file__, time.perf_counter() - start)")
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True,
-                          timeout=60, check=True)
-    file, seconds = done.stdout.split()
-    assert Path(file) == REPO / "frlib" / "__init__.py"
-    assert float(seconds) < 0.3
+def test_importing_the_library_is_quick():
+    """CPU time on top of `import torch`, so that a busy machine makes no difference."""
+    script = ("import time, torch; start = time.process_time(); import frlib; from frlib import "
+              "train; print(time.process_time() - start)")
+    ran = subprocess.run([sys.executable, "-c", script], text=True, capture_output=True, check=True)
+    assert float(ran.stdout) < 0.3

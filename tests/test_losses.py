@@ -1,13 +1,13 @@
-"""The regulariser against its definition, written out as sums of cosines and sines in float64."""
+"""The regulariser and its rivals against their definitions, written out in float64."""
 
 import math
 
 import pytest
 import torch
 
-from frlib.losses import frequency_regularization
+from frlib.losses import frequency_regularization, kl, mart, trades
 
-TRANSFORMS = ("class", "batch-class")
+TRANSFORMS = ("class", "batch-class", "none")
 SHAPES = [(4, 10), (3, 7), (1, 10), (5, 1)]
 
 
@@ -44,7 +44,13 @@ def by_batch_and_class(adv, clean):
     return sum(terms) / (2 * n * classes)
 
 
-DEFINITIONS = {"class": by_class, "batch-class": by_batch_and_class}
+def by_pairs(adv, clean):
+    """The control without a DFT: sum over the classes, mean over the examples."""
+    differences = (adv.double() - clean.double()).tolist()
+    return sum(abs(d) for row in differences for d in row) / len(differences)
+
+
+DEFINITIONS = {"class": by_class, "batch-class": by_batch_and_class, "none": by_pairs}
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -102,6 +108,25 @@ def test_a_constant_difference_sits_in_the_zero_frequency():
         == pytest.approx(0.25)
 
 
+def test_without_the_transform_a_difference_counts_once():
+    clean = torch.zeros(4, 10)
+    adv = clean.clone()
+    adv[0, 0], adv[2, 3] = 2, -6  # one entry: the DFT spreads it over all frequencies
+    assert frequency_regularization(adv, clean, transform="none").item() == pytest.approx(8 / 4)
+    assert frequency_regularization(adv, clean) > 10 * 8 / 4
+
+
+def test_each_row_keeps_its_energy_under_the_transform():
+    """Parseval: sum_k |F_k|^2 = C sum_c d_c^2, with the very F whose L1 size is the loss."""
+    for a, b in zip(*logits((4, 7)), strict=True):
+        d, k = (a - b).double(), torch.arange(7).double()
+        phases = 2 * math.pi * torch.outer(k, k) / 7
+        real, imaginary = phases.cos() @ d, -phases.sin() @ d
+        assert frequency_regularization(a[None], b[None]).item() \
+            == pytest.approx((real.abs() + imaginary.abs()).sum().item(), rel=1e-5)
+        assert (real**2 + imaginary**2).sum().item() == pytest.approx(7 * (d**2).sum().item())
+
+
 def test_the_class_reading_is_the_default_and_does_not_mix_examples():
     adv, clean = logits((6, 10))
     order = torch.tensor([3, 1, 5, 0, 2, 4])
@@ -126,5 +151,169 @@ def test_wrong_shapes_are_refused(shapes):
 
 
 def test_an_unknown_transform_names_the_choices():
-    with pytest.raises(ValueError, match="transform = 'dct': choose 'class' or 'batch-class'"):
+    with pytest.raises(ValueError, match="transform = 'dct': choose 'class', 'batch-class' or "
+                                         "'none'"):
         frequency_regularization(*logits((2, 3)), transform="dct")
+
+
+# --- the rivals
+
+RIVALS = {"trades": trades, "mart": mart}
+
+
+def softmax(z):
+    return z.exp() / z.exp().sum(1, keepdim=True)
+
+
+def kl_written(clean, adv):
+    p, q = softmax(clean), softmax(adv)
+    return (p * (p.log() - q.log())).sum(1)
+
+
+def trades_written(clean, adv, y, beta=6.0):
+    p, n = softmax(clean), len(y)
+    natural = sum(-p[i, y[i]].log() for i in range(n)) / n
+    return natural + beta * sum(kl_written(clean, adv)) / n
+
+
+def mart_written(clean, adv, y, beta=6.0):
+    p, q, total = softmax(clean), softmax(adv), 0
+    for i, true in enumerate(y.tolist()):
+        wrong = max((c for c in range(q.shape[1]) if c != true), key=lambda c: q[i, c].item())
+        boosted = -q[i, true].log() - (1.0001 - q[i, wrong] + 1e-12).log()
+        distance = (p[i] * (p[i].log() - q[i].log())).sum()
+        total = total + boosted + beta * distance * (1.0000001 - p[i, true])
+    return total / len(y)
+
+
+WRITTEN = {"trades": trades_written, "mart": mart_written}
+
+
+def batch(dtype=torch.float64, seed=0):
+    """Clean and attacked logits (6, 5) and labels: half of the attacks fail, half succeed."""
+    generator = torch.Generator().manual_seed(seed)
+    clean, adv = (2 * torch.randn(6, 5, generator=generator, dtype=torch.float64).to(dtype)
+                  for _ in range(2))
+    y = adv.argmax(1)
+    y[3:] = (y[3:] + 1) % 5
+    return clean.requires_grad_(), adv.requires_grad_(), y
+
+
+def gradients(value, *inputs):
+    return torch.autograd.grad(value, inputs)
+
+
+def test_the_divergence_is_the_definition_per_example():
+    clean, adv, _ = batch()
+    torch.testing.assert_close(kl(clean, adv), kl_written(clean, adv), rtol=1e-10, atol=0)
+    torch.testing.assert_close(gradients(kl(clean, adv).sum(), clean, adv),
+                               gradients(kl_written(clean, adv).sum(), clean, adv),
+                               rtol=1e-9, atol=1e-12)
+
+
+def test_the_divergence_of_equal_logits_is_zero_and_so_are_its_gradients():
+    clean, adv, _ = batch(torch.float32)
+    same = clean.detach().clone().requires_grad_()
+    assert (kl(clean, same) == 0).all()
+    for gradient in gradients(kl(clean, same).sum(), clean, same):
+        assert gradient.abs().max() < 1e-6
+    assert (kl(clean, adv) > 0).all() and kl(clean, adv).shape == (6,)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("beta", [6.0, 0.5])
+@pytest.mark.parametrize("name", RIVALS)
+def test_a_rival_is_its_definition_and_nothing_is_detached(name, beta, seed):
+    clean, adv, y = batch(seed=seed)
+    value = RIVALS[name](clean, adv, y, beta=beta)
+    expected = WRITTEN[name](clean, adv, y, beta=beta)
+    assert value.shape == () and value.dtype == torch.float64
+    assert value.item() == pytest.approx(expected.item(), rel=1e-10)
+    got, wanted = gradients(value, clean, adv), gradients(expected, clean, adv)
+    assert all(gradient.abs().max() > 1e-3 for gradient in wanted)
+    torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_the_gradients_of_a_rival_are_its_slopes(name):
+    clean, adv, y = batch(seed=2)
+    assert torch.autograd.gradcheck(lambda *z: RIVALS[name](*z, y), (clean, adv))
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_beta_is_six_and_scales_the_second_term_alone(name):
+    clean, adv, y = batch()
+    at = {beta: RIVALS[name](clean, adv, y, beta=beta).item() for beta in (0.0, 1.0, 6.0)}
+    assert at[6.0] - at[0.0] == pytest.approx(6 * (at[1.0] - at[0.0])) and at[1.0] > at[0.0]
+    assert RIVALS[name](clean, adv, y).item() == at[6.0]
+
+
+def test_the_divergence_is_summed_over_classes_and_averaged_over_examples():
+    clean, adv, y = batch()
+    second = trades(clean, adv, y, beta=1.0) - trades(clean, adv, y, beta=0.0)
+    assert second.item() == pytest.approx(kl_written(clean, adv).sum().item() / 6)
+    for rival in RIVALS.values():
+        each = [rival(clean[i:i + 1], adv[i:i + 1], y[i:i + 1]).item() for i in range(6)]
+        assert rival(clean, adv, y).item() == pytest.approx(sum(each) / 6)
+
+
+@pytest.mark.parametrize(("true", "wrong"), [(1, 2), (2, 1), (0, 1)])
+def test_mart_pushes_down_the_likeliest_wrong_class_under_attack(true, wrong):
+    """Whether the model is right (class 1) or wrong; the clean image has no say."""
+    adv = torch.tensor([[0.5, 3.0, 2.0]], dtype=torch.float64)
+    clean = torch.tensor([[4.0, 0.0, 0.0]], dtype=torch.float64)
+    q = softmax(adv)[0]
+    value = mart(clean, adv, torch.tensor([true]), beta=0.0)
+    assert value.item() == pytest.approx(
+        -math.log(q[true]) - math.log(1.0001 - q[wrong] + 1e-12), rel=1e-12)
+
+
+def test_marts_constants_keep_its_logarithm_and_its_weight_above_zero():
+    """The attack moves all mass to a wrong class: 1 - p' and 1 - p[y] alone would be 0."""
+    clean, adv = torch.tensor([[[60.0, 0.0]], [[0.0, 60.0]]], dtype=torch.float64)
+    y = torch.tensor([0])
+    assert mart(clean, adv, y, beta=0.0).item() \
+        == pytest.approx(60 - math.log(1e-4 + 1e-12), rel=3e-12)
+    second = mart(clean, adv, y, beta=1e6) - mart(clean, adv, y, beta=0.0)
+    assert second.item() == pytest.approx(1e6 * 60 * 1e-7, rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", [*RIVALS, "kl"])
+def test_rivals_of_low_precision_logits_are_computed_in_float32(name, dtype):
+    clean, adv, y = batch(dtype)
+    exact = clean.detach().double(), adv.detach().double()
+    if name == "kl":
+        value, expected = kl(clean, adv).sum(), kl_written(*exact).sum()
+    else:
+        value, expected = RIVALS[name](clean, adv, y), WRITTEN[name](*exact, y)
+    assert value.dtype == torch.float32
+    assert value.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("true", [0, 1, 2])
+@pytest.mark.parametrize("adv_gap", [200.0, -200.0])
+@pytest.mark.parametrize("clean_gap", [200.0, -200.0])
+@pytest.mark.parametrize("name", [*RIVALS, "kl"])
+def test_a_probability_that_underflows_costs_no_nan(name, clean_gap, adv_gap, true):
+    clean, adv = (torch.tensor([[gap, 0.0, 0.0]]).requires_grad_() for gap in (clean_gap, adv_gap))
+    y = torch.tensor([true])
+    value = kl(clean, adv).sum() if name == "kl" else RIVALS[name](clean, adv, y)
+    assert value.isfinite() and value >= -math.log(1.0001) - 1e-6  # what MART's constant allows
+    assert all(gradient.isfinite().all() for gradient in gradients(value, clean, adv))
+
+
+def test_opposite_certainties_are_their_gap_apart():
+    clean, adv = torch.tensor([[[200.0, 0.0]], [[0.0, 200.0]]])
+    assert kl(clean, adv).item() == pytest.approx(400 - 200)
+    assert trades(clean, adv, torch.tensor([0])).item() == pytest.approx(6 * 200)
+    assert trades(clean, adv, torch.tensor([1])).item() == pytest.approx(200 + 6 * 200)
+
+
+@pytest.mark.parametrize("shapes", [((4, 10), (4, 9)), ((4, 10), (1, 10)), ((4,), (4,)),
+                                    ((2, 4, 10), (2, 4, 10)), ((0, 10), (0, 10))])
+@pytest.mark.parametrize("name", RIVALS)
+def test_rivals_refuse_wrong_shapes(name, shapes):
+    clean, adv = map(torch.zeros, shapes)
+    with pytest.raises(ValueError, match=r"two non-empty \(N, classes\) matrices"):
+        RIVALS[name](clean, adv, torch.zeros(len(clean), dtype=torch.int64))

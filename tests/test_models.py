@@ -1,4 +1,4 @@
-"""Architectures as published, a frozen copy that is the same function, and a loader that is safe."""
+"""Architectures as published, a frozen copy that is the same function, a loader that is safe."""
 
 import importlib.util
 import os
@@ -18,6 +18,7 @@ PARAMETERS = {  # counted by hand from the papers' tables; WRN-34-10 is known fo
     "preactresnet18": 11_172_170,
     "wrn-34-10": 46_160_474,
     "wrn-28-10": 36_479_194,
+    "resnet18-16": 701_466,
     "resnet8-16": 78_042,
     "resnet8-32": 308_650,
 }
@@ -35,6 +36,8 @@ KEYS = {  # names in published checkpoints, and the shape of their weights
                   "fc.weight": (10, 640)},
     "wrn-28-10": {"block2.layer.0.convShortcut.weight": (320, 160, 1, 1),
                   "block3.layer.3.bn2.running_var": (640,), "fc.bias": (10,)},
+    "resnet18-16": {"conv1.weight": (16, 3, 3, 3), "layer4.1.conv2.weight": (128, 128, 3, 3),
+                    "linear.weight": (10, 128)},
     "resnet8-16": {"conv1.weight": (16, 3, 3, 3), "layer3.0.conv2.weight": (64, 64, 3, 3),
                    "layer2.0.shortcut.1.weight": (32,), "linear.weight": (10, 64)},
     "resnet8-32": {"conv1.weight": (32, 3, 3, 3), "layer3.0.conv2.weight": (128, 128, 3, 3),
@@ -183,10 +186,38 @@ def test_a_model_that_cannot_be_traced_is_frozen_unfolded():
             torch.testing.assert_close(frozen(x), model.eval()(x))
 
 
-def test_a_frozen_model_freezes_again_and_a_function_passes_through():
+@every_architecture
+@torch.no_grad()
+def test_a_refreshed_copy_is_a_new_copy(name):
+    """In place: every tensor stays where a compiled network knows it to be."""
+    torch.manual_seed(1)
+    frozen, model = freeze(create(name)), randomise(create(name))
+    places = [tensor.data_ptr() for tensor in frozen.state_dict().values()]
+    assert frozen.refresh(model) is frozen
+    expected = freeze(model).state_dict()
+    assert expected and all(torch.equal(v, expected[k]) for k, v in frozen.state_dict().items())
+    assert [tensor.data_ptr() for tensor in frozen.state_dict().values()] == places
+
+
+@torch.no_grad()
+def test_the_plain_copy_is_bitwise_the_model():
+    model, x = randomise(create("resnet8-16")), torch.rand(2, 3, 32, 32)
+    assert torch.equal(freeze(model, fast=False)(x), model.eval()(x))
+
+
+@torch.no_grad()
+def test_bfloat16_passes_give_float32_logits_that_are_near():
+    model, x = randomise(create("resnet8-16")), torch.rand(4, 3, 32, 32)
+    exact, near = (freeze(model, precision=p)(x) for p in ("float32", "bfloat16"))
+    assert near.dtype == torch.float32 and not torch.equal(near, exact)
+    assert (near - exact).abs().max() < 0.05 * exact.abs().max()
+    with pytest.raises(ValueError, match="precision = 'half': choose 'float32' or 'bfloat16'"):
+        freeze(model, precision="half")
+
+
+def test_a_frozen_model_comes_back_as_it_is_and_so_does_a_function():
     model = freeze(create("resnet8-16"))
-    x = torch.rand(1, 3, 32, 32)
-    torch.testing.assert_close(freeze(model)(x), model(x))
+    assert freeze(model) is model
 
     def function(x):
         return x.mean((2, 3))
@@ -304,7 +335,8 @@ class Payload:
         return os.system, (f"touch {self.sentinel}",)
 
 
-@pytest.mark.parametrize("save", [lambda x, p: p.write_bytes(pickle.dumps(x, protocol=2)), torch.save],
+@pytest.mark.parametrize("save", [lambda x, p: p.write_bytes(pickle.dumps(x, protocol=2)),
+                                  torch.save],
                          ids=["bare pickle", "torch.save"])
 def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path, weights, save):
     path, sentinel = tmp_path / "weights.pt", tmp_path / "ran"

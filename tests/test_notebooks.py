@@ -49,7 +49,8 @@ def test_a_preset_file_goes_in_whole_and_knobs_on_top(tmp_path, caplog):
     """papermill NOTEBOOK OUT -f PRESET.yaml -p seed 1 -p epochs 1: no unknown name, right label."""
     content = yaml.safe_load((REPO / "notebooks" / "presets" / "smoke.yaml").read_text())
     papermill.execute_notebook(REPO / "notebooks" / "02_train_fr.ipynb", tmp_path / "out.ipynb",
-                               {**content, "seed": 1, "epochs": 1, "runs_dir": str(tmp_path / "runs")},
+                               {**content, "seed": 1, "epochs": 1,
+                                "runs_dir": str(tmp_path / "runs")},
                                progress_bar=False)
     assert "unknown parameter" not in caplog.text
     run = tmp_path / "runs" / "smoke" / "at-fr@epochs=1" / "seed1"

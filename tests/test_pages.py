@@ -87,3 +87,86 @@ def test_legends_have_short_labels():
     label = "at@epochs=3"
     line, = pages.lines({label: HISTORY["at"]}, ["test_pgd"])
     assert line["label"] in pages.best({label: HISTORY["at"]}, "test_pgd")
+
+
+# --- can the numbers be trusted?
+
+
+def judged(**flags):
+    """A result with these flags: strings of 0 and 1 per image."""
+    scores = {name: results.score([int(flag) for flag in text]) for name, text in flags.items()}
+    return {"scores": {"clean": results.score([1]), "cw": results.score([1]), **scores},
+            "last": {}, "history": [], "checkpoint": "best"}
+
+
+def suspicious(result):
+    return {name for name, check in pages.masking(result).items() if check and check["suspicious"]}
+
+
+@pytest.mark.parametrize(("standing", "expected"), [(45, set()), (24, {"autoattack"})])
+def test_a_far_stronger_autoattack_is_suspicious_a_stronger_one_is_not(standing, expected):
+    result = judged(fgsm="1" * 60 + "0" * 40, pgd20="1" * 51 + "0" * 49,
+                    aa="1" * standing + "0" * (50 - standing))
+    result["scores"]["aa"]["stages"] = {"clean": 50, "fab-t": standing, "square": standing}
+    result["zero_gradient"] = {"count": 0, "total": 100}
+    found = [(check["count"], check["total"]) for check in pages.masking(result).values()]
+    assert found == [(50 - standing, 50), (0, 100), (0, 50), (0, 100)]
+    assert suspicious(result) == expected
+
+
+def test_a_natural_network_breaks_everywhere_and_is_not_suspected():
+    result = judged(fgsm="1" * 8 + "0" * 92, pgd20="0" * 100, aa="0" * 50)
+    result["scores"]["aa"]["stages"] = {"clean": 40, "apgd-ce": 0, "fab-t": 0, "square": 0}
+    assert suspicious(result) == set()
+
+
+@pytest.mark.parametrize(("fgsm", "pgd20", "expected"), [
+    ("0" * 8 + "1" * 92, "1" * 100, True), ("0" * 5 + "1" * 95, "1" * 100, False),
+    ("0" * 8 + "1" * 92, "1" * 92 + "0" * 8, False), ("1" * 100, "0" * 8 + "1" * 92, False)])
+def test_one_step_better_than_twenty_is_suspicious_beyond_chance(fgsm, pgd20, expected):
+    check = pages.masking(judged(fgsm=fgsm, pgd20=pgd20, aa="1"))["fgsm"]
+    assert check["suspicious"] is expected
+    assert check["count"] == sum(a == "0" < b for a, b in zip(fgsm, pgd20, strict=True))
+
+
+@pytest.mark.parametrize(("only", "total", "expected"), [
+    (0, 1000, False), (5, 1000, False), (6, 1000, True), (2, 100, True), (1, 100, False)])
+def test_square_alone_is_suspicious_above_the_packages_threshold(only, total, expected):
+    result = judged(fgsm="1", pgd20="1", aa="1" * total)
+    result["scores"]["aa"]["stages"] = {"clean": total, "fab-t": total, "square": total - only}
+    assert pages.masking(result)["square"] \
+        == {"count": only, "total": total, "suspicious": expected}
+
+
+def test_what_a_result_lacks_is_not_run():
+    result = judged(fgsm="11", pgd20="11", aa="10")
+    assert pages.masking(result)["square"] is pages.masking(result)["zero_gradient"] is None
+    assert pages.masking_table({"at": result}, "mini").count("<td>not run</td>") == 2
+    assert pages.overfitting(result) == {}
+    assert pages.overfitting_table({"at": result}, "mini").count("<td>—</td>") == 4
+
+
+def test_robust_overfitting_is_what_the_last_checkpoint_loses_on_the_same_images():
+    result = judged(fgsm="1", pgd20="1" * 40 + "0" * 60, aa="1")
+    result["last"] = {name: results.score([1] * 30 + [0] * 70) for name in ("clean", "pgd20")}
+    result["history"] = HISTORY["at"]
+    found = pages.overfitting(result)
+    assert found["gap"] == pytest.approx(10) and found["p"] == pytest.approx(2 / 2**10)
+    assert found["peak"] == pytest.approx(5)
+    assert pages.overfitting({**result, "checkpoint": "swa-best"})["peak"] == 0
+    table = pages.overfitting_table({"at": result}, "mini")
+    for cell in ("100.0", "30.0", "40.0", "10.0 (p 0.002)", "5.0"):
+        assert f"<td>{cell}</td>" in table
+
+
+def test_the_published_figures_stand_below_ours():
+    score = results.score([1, 0])
+    result = {"seed": 0, "scores": dict.fromkeys(("clean", "fgsm", "pgd20", "cw", "aa"), score),
+              "published": {"clean": 84.92, "aa": 53.08, "eps": 0.031}, "config": {"eps": 8 / 255}}
+    table = pages.benchmark_table({"published-x": result}, "mini")
+    assert "<td>as published, eps = 0.031</td><td>84.92</td><td>—</td>" in table
+    assert "<td>53.08</td></tr>" in table
+    result["published"]["eps"] = 8 / 255
+    assert "<td>as published</td>" in pages.benchmark_table({"published-x": result}, "mini")
+    result["published"] = {"clean": None, "aa": None, "eps": 8 / 255}
+    assert "as published" not in pages.benchmark_table({"published-x": result}, "mini")

@@ -1,4 +1,4 @@
-"""Every committed result: counts are those of its flags, attacks are ordered, its origin is whole."""
+"""Every committed result: its counts are those of its flags, attacks ordered, origin whole."""
 
 from pathlib import Path
 
@@ -18,7 +18,8 @@ def name(path):
 @pytest.mark.parametrize("path", JUDGED, ids=name)
 def test_a_judged_result_is_consistent(path):
     result = read_json(path)
-    assert [result["preset"], result["label"], f"seed{result['seed']}"] == [*path.parts[-3:-1], path.stem]
+    assert [result["preset"], result["label"], f"seed{result['seed']}"] \
+        == [*path.parts[-3:-1], path.stem]
     flags = {key: unpack_flags(score["flags"], score["total"])
              for key, score in result["scores"].items()}
     for key, score in result["scores"].items():
@@ -28,7 +29,8 @@ def test_a_judged_result_is_consistent(path):
     assert flags["aa"].sum() <= flags["pgd20"][:same].sum() + 1, "AutoAttack weaker than PGD-20"
     assert flags["pgd20"].sum() <= flags["fgsm"].sum() + 1, "PGD-20 weaker than FGSM"
     stages = list(result["scores"]["aa"]["stages"].values())
-    assert stages == sorted(stages, reverse=True) and stages[-1] == result["scores"]["aa"]["correct"]
+    assert stages == sorted(stages, reverse=True)
+    assert stages[-1] == result["scores"]["aa"]["correct"]
     assert len(result["history"]) == result["config"]["epochs"]
     for made in (result["provenance"], result["train_provenance"]):
         assert len(made["commit"]) == 40 and made["dirty"] is False and made["device"]

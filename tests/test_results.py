@@ -195,7 +195,8 @@ def test_the_lock_is_freed_by_an_error(tmp_path):
 
 
 def test_json_keeps_every_value_and_puts_numbers_on_one_line(tmp_path):
-    content = {"a": [1, -2.5e-07, 3], "b": [[1.0, 2.0], [3.0, 4.0]], "c": [], "d": ["[1,  2]", None]}
+    content = {"a": [1, -2.5e-07, 3], "b": [[1.0, 2.0], [3.0, 4.0]], "c": [],
+               "d": ["[1,  2]", None]}
     results.write_json(tmp_path / "x.json", content)
     assert results.read_json(tmp_path / "x.json") == content
     assert "[ 1, -2.5e-07, 3 ]" in (tmp_path / "x.json").read_text()

@@ -1,13 +1,16 @@
-"""One loop: it repeats, it resumes, it refuses what is not its own, and it never looks at test labels."""
+"""One loop: it repeats, it resumes, it refuses what is not its own, and never sees test labels."""
 
 import json
 import logging
+import re
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from frlib import config, data, results, train
 
@@ -100,7 +103,7 @@ def test_a_finished_run_holds_what_it_promises(unbroken):
     for row in unbroken.history:
         assert {"loss_ce", "lr", "val_clean", "val_pgd", "test_clean", "test_pgd", "seconds"} \
             <= row.keys() and "loss_fr" not in row
-        assert ("swa_val_pgd" in row) == (row["epoch"] == 3)  # from int(0.75 * 3) = 2, counted from 0
+        assert ("swa_val_pgd" in row) == (row["epoch"] == 3)  # from int(0.75 * 3) = 2, from 0
         for name in ("val", "test"):
             assert 0 <= row[f"{name}_pgd"] <= row[f"{name}_clean"] <= 1
             assert (row[f"{name}_clean"] * 16).is_integer()
@@ -276,6 +279,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_epoch(settings, monk
         for step, (x, y) in enumerate(batches(*arguments, **kwargs)):
             yield (x * torch.nan if (len(epochs), step) == (2, 1) else x), y
     monkeypatch.setattr(data, "batches", poisoned)
+    monkeypatch.setattr(train, "forecast", lambda *_: "")
     with pytest.raises(FloatingPointError, match="not finite at epoch 2, step 2; the last good"):
         train.train(settings("natural"))
     run = train.open_run(settings("natural"))
@@ -379,6 +383,119 @@ def test_drops_fall_on_whole_epochs_despite_rounding(settings):
 def test_natural_training_is_chosen_by_clean_accuracy(settings, monkeypatch):
     """Its PGD accuracy is highest before it has learnt, so that would choose the first epoch."""
     clean, pgd = iter([0.1, 0.2, 0.3]), iter([0.3, 0.2, 0.1])
-    monkeypatch.setattr(train, "score", lambda *a: {"val_clean": next(clean), "val_pgd": next(pgd)})
+    monkeypatch.setattr(train, "score",
+                        lambda *_: {"val_clean": next(clean), "val_pgd": next(pgd)})
+    monkeypatch.setattr(train, "forecast", lambda *_: "")
     run = train.train(settings("natural", swa_start=1.0, epochs=2))
     assert torch.load(run.checkpoint("best"), weights_only=True)["epoch"] == 2
+
+
+# --- what it will cost, and the fast path
+
+
+def test_time_and_memory_are_told_before_the_first_epoch(settings, capsys):
+    train.train(settings(epochs=1))
+    told = capsys.readouterr().out
+    assert re.fullmatch(r"at@epochs=1: about \d+ s and \d\.\d GiB on cpu\n", told)
+    train.train(settings(epochs=1))
+    assert capsys.readouterr().out == ""  # nothing left to do, nothing to tell
+
+
+def test_the_forecast_changes_no_number(settings, unbroken, monkeypatch):
+    monkeypatch.setattr(train, "forecast", lambda *_: "")
+    run = train.train(settings())
+    assert without_seconds(run.history) == without_seconds(unbroken.history)
+    assert same_weights(run, unbroken)
+
+
+def test_the_forecast_is_near_the_truth(settings, monkeypatch):
+    """Every pass takes 10 ms: 2 of 4 steps are timed, and both scorings."""
+    monkeypatch.setattr(train, "train_epoch", lambda m, o, few, *_: time.sleep(0.01 * len(few)))
+    monkeypatch.setattr(train, "score", lambda *_: time.sleep(0.1))
+    split = data.load("digits", "", "train").take(64)
+    x = torch.rand(30, 3, 32, 32)
+    config_ = settings(epochs=100, batch_size=16, judge_batch=15)
+    told = train.forecast(train.models.create("resnet8-16"), split, {"val": (x, x[:, 0, 0, 0])},
+                          config_, 50)
+    # 50 epochs of 64 images and 50 + 25 scorings of two batches
+    assert re.match(r"about (4[7-9]|5\d) s ", told)
+
+
+def test_a_batch_that_cannot_fit_is_refused_before_any_work(settings, monkeypatch):
+    monkeypatch.setattr(train.cost, "available_bytes", lambda _: 2**20)
+    with pytest.raises(MemoryError, match=r"needs about 0\.0 GiB of memory, 0\.0 are free on cpu; "
+                                          "lower batch_size = 32"):
+        train.train(settings())
+    assert not list(train.open_run(settings()).dir.glob("*.pt"))
+
+
+@pytest.mark.parametrize("method", ["at-fr", "trades-awp"])
+def test_no_step_waits_for_the_device(settings, method):
+    """Under fake tensors whatever needs a value on the CPU, as .item() or nonzero(), raises."""
+    config_ = settings(method, steps=2, device="cpu")
+    model = train.models.create("resnet8-16")
+    split = data.load("digits", "", "train").take(8)
+    frozen = train.fast_copy(model, config_, "cpu")
+    with FakeTensorMode(allow_non_fake_inputs=True) as fake:
+        x = data.augment(fake.from_tensor(split.x), None)
+        y = fake.from_tensor(split.labels)
+        x_adv = train.adversarial(frozen, x, y, config_, None)
+        loss, _ = train.objective(model.train(), x, x_adv, y, config_, 0)
+        torch.autograd.grad(loss, list(model.parameters()))
+        with pytest.raises(DataDependentOutputException):
+            loss.item()  # or the test would pass whatever happens
+
+
+def test_a_gpu_attacks_a_compiled_copy_that_is_compiled_once(settings, monkeypatch):
+    compiled = []
+    compile_ = torch.nn.Module.compile
+
+    def with_another_backend(module, **kwargs):
+        compiled.append(kwargs)
+        compile_(module, backend="aot_eager", dynamic=False)
+    monkeypatch.setattr(torch.nn.Module, "compile", with_another_backend)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    config_, model = settings(), train.models.create("resnet8-16")
+    split = data.load("digits", "", "train").take(8)
+    copy_ = train.fast_copy(model, config_, "cuda")
+    plain = train.fast_copy(model, config_, "cpu")
+    assert copy_.precision == "bfloat16" and plain.precision == "float32"
+    assert compiled == [{"mode": "reduce-overhead", "dynamic": False}]
+    copy_.precision = "float32"  # to compare
+    for step in range(3):
+        attacks = [train.adversarial(frozen.refresh(model), split.x, split.labels, config_,
+                                     torch.Generator().manual_seed(step))
+                   for frozen in (copy_, plain)]
+        assert (attacks[0] != attacks[1]).float().mean() < 0.01
+        with torch.no_grad():
+            model.conv1.weight.mul_(1.5)
+        monkeypatch.setattr(torch._dynamo.config, "error_on_recompile", True)
+
+
+def test_the_plain_loop_has_no_frozen_copy(settings):
+    model = train.models.create("resnet8-16")
+    for config_ in (settings(fast=False), settings(attack_mode="train"), settings("natural")):
+        assert train.fast_copy(model, config_, "cuda") is None
+    assert train.attack_precision(settings(fast=False), "cuda") == "float32"
+
+
+def test_the_average_takes_running_statistics_when_asked(settings):
+    run = train.train(settings(swa_batchnorm="running", epochs=2))
+    saved = torch.load(run.checkpoint("last"), weights_only=True)
+    assert torch.equal(saved["average"]["module.bn1.running_mean"],
+                       saved["state_dict"]["bn1.running_mean"])
+
+
+def test_normalisation_is_that_of_the_training_images(settings):
+    run = train.train(settings("natural", normalise=True, epochs=1))
+    saved = torch.load(run.checkpoint("best"), weights_only=True)["state_dict"]
+    x = data.load("digits", "", "train").take(64).x
+    torch.testing.assert_close(saved["mean"].flatten(), x.mean(dim=(0, 2, 3)))
+    torch.testing.assert_close(saved["std"].flatten(), x.std(dim=(0, 2, 3)))
+
+
+def test_only_a_method_with_averaged_results_pays_for_averages(settings):
+    assert train.averages("at") and train.averages("at-sar") and not train.averages("trades")
+    run = train.train(settings("natural", epochs=1))
+    assert not any(key.startswith("swa") for key in run.history[0])
+    assert not (run.dir / "swa-best.pt").exists()

@@ -1,0 +1,92 @@
+"""What a run will cost, measured before it starts: seconds of a few steps, bytes of one image."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import torch
+from torch import Tensor, nn
+
+GIB = 2**30
+CGROUP = Path("/sys/fs/cgroup")
+# weights, gradients, momentum, the average, the frozen copy and a copy being saved
+WEIGHTS = 6
+# gradients of activations, and a convolution's workspace, beside the activations themselves
+OVERHEAD = 1.5
+
+
+def activation_bytes(model: nn.Module, x: Tensor) -> float:
+    """Bytes that autograd keeps per image of a batch like x, for one pass in train mode.
+
+    The slope between batches of 2 and 4 images, so weights do not count. The model stays as it is.
+    """
+    trial = copy.deepcopy(model).train()
+
+    def kept(n: int) -> int:
+        storages = {}
+
+        def pack(tensor):
+            storage = tensor.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            logits = trial(torch.zeros(n, *x.shape[1:], device=x.device))  # held: keeps the graph
+        assert logits.requires_grad
+        return sum(storages.values())
+
+    return (kept(4) - kept(2)) / 2
+
+
+def training_bytes(model: nn.Module, x: Tensor, batch_size: int, *, passes: int = 1) -> float:
+    """About what training takes beyond the data; `passes` are alive at the same time (FR: 2)."""
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    return WEIGHTS * weights + OVERHEAD * passes * batch_size * activation_bytes(model, x)
+
+
+def available_bytes(device: str) -> int:
+    """Memory that is free now: of the GPU; else of the machine, or of the container if less."""
+    if device == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    free = psutil.virtual_memory().available
+    limit, used = CGROUP / "memory.max", CGROUP / "memory.current"
+    if limit.is_file() and used.is_file() and (most := limit.read_text().strip()).isdigit():
+        free = min(free, int(most) - int(used.read_text()))
+    return free
+
+
+def refuse_if_too_big(need: float, device: str, advice: str) -> None:
+    """MemoryError when `need` bytes are clearly not there."""
+    if need > (free := available_bytes(device)):
+        raise MemoryError(f"this needs about {need / GIB:.1f} GiB of memory, {free / GIB:.1f} are "
+                          f"free on {device}; {advice}")
+
+
+def peak_bytes(device: str) -> int:
+    """The most memory that this process has held so far, on the GPU if it uses one."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    import resource  # not on every platform
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def seconds(work: Callable[[], object], device: str) -> float:
+    """Time of one call, after one to warm up."""
+    for _ in range(2):
+        start = time.perf_counter()
+        work()
+        if device == "cuda":
+            torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def duration(seconds: float) -> str:
+    """"40 s", "25 min" or "3 h 05 min"."""
+    minutes = round(seconds / 60)
+    return f"{seconds:.0f} s" if seconds < 120 else f"{minutes} min" if minutes < 120 \
+        else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,122 @@
+"""Published checkpoints that this library's architectures can hold, and how to read them.
+
+The names are RobustBench's (github.com/RobustBench/robustbench), for CIFAR-10 and L-infinity. Here
+stand only those whose network is one of `frlib.models`, layer for layer: no other activation,
+width or shortcut. Architecture and normalisation come from its robustbench/model_zoo/cifar10.py
+(as of commits 011e54c and ec26a6c), accuracies from the table of its README.md (dc70160), those of
+Cui2023Decoupled from model_info/cifar10/Linf/Cui2023Decoupled_WRN-34-10.json (6beba02).
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from frlib import models
+from frlib.config import resolve
+
+DATASET = "cifar10"  # that all known checkpoints were trained and scored on
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The network of a checkpoint and what it is known to score, None where nothing is known.
+
+    clean and autoattack: accuracies in % on the 10,000 test images, the second at radius `eps`;
+    mean and std: of the normalisation inside the network, None for one that takes [0, 1].
+    """
+
+    architecture: str
+    clean: float | None = None
+    autoattack: float | None = None
+    eps: float = 8 / 255
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+KNOWN = {
+    "Standard": Entry("wrn-28-10", 94.78, 0.00),
+    "Carmon2019Unlabeled": Entry("wrn-28-10", 89.69, 59.53),
+    "Hendrycks2019Using": Entry("wrn-28-10", 87.11, 54.92, mean=(0.5,) * 3, std=(0.5,) * 3),
+    "Sehwag2020Hydra": Entry("wrn-28-10", 88.98, 57.14),
+    "Wang2020Improving": Entry("wrn-28-10", 87.50, 56.29),
+    "Wu2020Adversarial_extra": Entry("wrn-28-10", 88.25, 60.04),
+    "Zhang2020Geometry": Entry("wrn-28-10", 89.36, 59.64, eps=0.031),
+    "Sridhar2021Robust": Entry("wrn-28-10", 89.46, 59.66),
+    "Zhang2019Theoretically": Entry("wrn-34-10", 84.92, 53.08, eps=0.031),
+    "Zhang2019You": Entry("wrn-34-10", 87.20, 44.83),
+    "Chen2020Efficient": Entry("wrn-34-10", 85.32, 51.12, mean=(0.4914, 0.4822, 0.4465),
+                               std=(0.2471, 0.2435, 0.2616)),
+    "Cui2020Learnable_34_10": Entry("wrn-34-10", 88.22, 52.86, eps=0.031),
+    "Huang2020Self": Entry("wrn-34-10", 83.48, 53.34, eps=0.031),
+    "Sitawarin2020Improving": Entry("wrn-34-10", 86.84, 50.72),
+    "Wu2020Adversarial": Entry("wrn-34-10", 85.36, 56.17),
+    "Zhang2020Attacks": Entry("wrn-34-10", 84.52, 53.51),
+    "Addepalli2021Towards_WRN34": Entry("wrn-34-10", 85.32, 58.04),
+    "Chen2021LTD_WRN34_10": Entry("wrn-34-10", 85.21, 56.94),
+    "Sehwag2021Proxy": Entry("wrn-34-10", 86.68, 60.27),
+    "Addepalli2022Efficient_WRN_34_10": Entry("wrn-34-10", 88.71, 57.81),
+    "Jia2022LAS-AT_34_10": Entry("wrn-34-10", 84.98, 56.26),
+    "Cui2023Decoupled_WRN-34-10": Entry("wrn-34-10", 85.31, 57.09),
+    "Addepalli2021Towards_RN18": Entry("resnet18", 80.24, 51.06),
+    "Sehwag2021Proxy_R18": Entry("resnet18", 84.59, 55.54),
+    "Addepalli2022Efficient_RN18": Entry("resnet18", 85.71, 52.48),
+}
+
+
+def find(name: str) -> Entry:
+    """The entry of a known name, or of "mine:resnet18": any network of ours on [0, 1] inputs.
+
+    Raises ValueError, with names that are near, for an unknown name or architecture.
+    """
+    own, colon, architecture = name.partition(":")
+    if not colon and name in KNOWN:
+        return KNOWN[name]
+    if colon and architecture in models.ARCHITECTURES and re.fullmatch(r"[\w-][\w.-]*", own):
+        return Entry(architecture)
+    wanted, choices = (architecture, models.ARCHITECTURES) if colon else (name, KNOWN)
+    near = difflib.get_close_matches(wanted, choices, n=3)
+    hint = f" (did you mean {' or '.join(map(repr, near))}?)" if near and wanted not in near else ""
+    raise ValueError(f"unknown checkpoint {name!r}{hint}; give a name of frlib.zoo.KNOWN, or "
+                     "'<letters, digits, _, ->:<architecture>', as 'mine:resnet18', for a file of "
+                     f"your own; architectures: {', '.join(models.ARCHITECTURES)}")
+
+
+def load(name: str, path: str | Path, num_classes: int = 10) -> nn.Module:
+    """The network `name` (see `find`) with the weights of the file `path`, in eval mode.
+
+    Its normalisation is the table's: mean and std in the file are not read. Raises what `find` and
+    `models.load_checkpoint` raise.
+    """
+    entry = find(name)
+    model = models.create(entry.architecture, num_classes=num_classes, mean=entry.mean,
+                          std=entry.std)
+    return models.load_checkpoint(model, path).eval()
+
+
+def label(name: str) -> str:
+    """Where results of a checkpoint stand: "mine:resnet18" -> "published-mine-resnet18"."""
+    return f"published-{name.replace(':', '-')}"
+
+
+def check(checkpoints: dict, dataset: str) -> None:
+    """Whether {name: path} can be judged on this data set: raises, and reads no weights.
+
+    ValueError for what is no such dict, an unknown name, or a known one and other data than it was
+    trained on; FileNotFoundError for a missing file.
+    """
+    if not isinstance(checkpoints, dict) or not all(
+            isinstance(name, str) and isinstance(path, str | Path)
+            for name, path in checkpoints.items()):
+        raise ValueError(f"checkpoints = {checkpoints!r}: must be a dict {{name: path}}")
+    for name, path in checkpoints.items():
+        find(name)
+        if name in KNOWN and dataset != DATASET:
+            raise ValueError(f"checkpoint {name!r} was trained on {DATASET}; it cannot be judged "
+                             f"on {dataset}: choose a preset with dataset: {DATASET}")
+        if not resolve(path).is_file():
+            raise FileNotFoundError(f"no checkpoint at {resolve(path)} (for {name!r})")

@@ -1,0 +1,62 @@
+"""The forecast of memory and time: right on what can be counted by hand, and before any work."""
+
+import pytest
+import torch
+from torch import nn
+
+from frlib import cost, models
+
+
+def test_kept_activations_are_counted_per_image():
+    """x for the first weight, its output for the ReLU, that again for the second."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 50), nn.ReLU(), nn.Linear(50, 10))
+    assert cost.activation_bytes(model, torch.rand(1, 3, 2, 2)) == 4 * (12 + 50)
+
+
+def test_the_model_is_left_alone():
+    model = models.create("resnet8-16").eval()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    cost.activation_bytes(model, torch.rand(1, 3, 32, 32))
+    assert not model.training
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_need_grows_with_batch_passes_and_image():
+    model, x = models.create("resnet8-16"), torch.rand(1, 3, 32, 32)
+    one = cost.training_bytes(model, x, 128)
+    weights = cost.training_bytes(model, x, 0)
+    assert weights == cost.WEIGHTS * 4 * 78_042
+    assert cost.training_bytes(model, x, 256) - weights == 2 * (one - weights)
+    assert cost.training_bytes(model, x, 128, passes=2) - weights == 2 * (one - weights)
+    large = cost.training_bytes(model, torch.rand(1, 3, 64, 64), 128)
+    assert 3.9 < (large - weights) / (one - weights) < 4.1
+
+
+def test_a_container_lowers_what_is_free(tmp_path, monkeypatch):
+    monkeypatch.setattr(cost, "CGROUP", tmp_path)
+    machine = cost.available_bytes("cpu")
+    assert machine > 2**26
+    (tmp_path / "memory.max").write_text("1048576\n")
+    (tmp_path / "memory.current").write_text("48576\n")
+    assert cost.available_bytes("cpu") == 1_000_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert cost.available_bytes("cpu") > 2**26
+
+
+def test_too_much_is_refused_with_both_figures(monkeypatch):
+    monkeypatch.setattr(cost, "available_bytes", lambda _: 2 * cost.GIB)
+    cost.refuse_if_too_big(2 * cost.GIB, "cpu", "advice")
+    with pytest.raises(MemoryError, match=r"about 3\.5 GiB of memory, 2\.0 are free on cuda; ad"):
+        cost.refuse_if_too_big(3.5 * cost.GIB, "cuda", "advice")
+
+
+def test_the_first_call_is_not_timed():
+    calls = iter([0.2, 0.0])
+    assert cost.seconds(lambda: __import__("time").sleep(next(calls)), "cpu") < 0.1
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(3.4, "3 s"), (119, "119 s"), (120, "2 min"),
+                                               (7100, "118 min"), (7200, "2 h 00 min"),
+                                               (11_100, "3 h 05 min")])
+def test_durations_read_well(seconds, text):
+    assert cost.duration(seconds) == text

@@ -1,0 +1,121 @@
+"""Files in the forms that RobustBench publishes, read into our networks; bad names and files."""
+
+from pathlib import Path
+
+import papermill
+import pytest
+import torch
+from torch import nn
+
+from frlib import models, zoo
+
+REPO = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """architecture -> (network, a file of its weights that looks like RobustBench's)."""
+    made = {}
+
+    def write(architecture):
+        if architecture not in made:
+            torch.manual_seed(0)
+            model = models.create(architecture).eval()
+            with torch.no_grad():
+                for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):
+                    norm.running_mean.normal_(0, 0.1)
+                    norm.running_var.uniform_(0.5, 2)
+            state = {f"module.model.{key}": value for key, value in model.state_dict().items()}
+            if architecture.startswith("wrn"):
+                state |= {key.replace("block1", "sub_block1"): value for key, value in state.items()
+                          if ".block1.layer.0" in key}
+            path = tmp_path_factory.mktemp("zoo") / "weights.pt"
+            torch.save({"state_dict": state, "epoch": 3}, path)
+            made[architecture] = model, path
+        return made[architecture]
+    return write
+
+
+def test_the_table_is_of_our_networks_and_holds_plausible_numbers():
+    assert {entry.architecture for entry in zoo.KNOWN.values()} <= set(models.ARCHITECTURES)
+    for name, entry in zoo.KNOWN.items():
+        assert 0 <= entry.autoattack < entry.clean < 100, name
+        assert entry.eps in (8 / 255, 0.031) and (entry.mean is None) == (entry.std is None), name
+
+
+# every pair of architecture and normalisation in the table, and the one that only users bring
+ONE_OF_EACH = list({(e.architecture, e.mean): name for name, e in zoo.KNOWN.items()}.values())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", [*ONE_OF_EACH, "mine:preactresnet18"])
+def test_a_published_file_gives_the_network_it_came_from(published, name):
+    entry = zoo.find(name)
+    model, path = published(entry.architecture)
+    x = torch.rand(2, 3, 32, 32)
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) if v else default
+                 for v, default in ((entry.mean, 0.0), (entry.std, 1.0)))
+    expected = model((x - mean) / std)
+    loaded = zoo.load(name, path)
+    assert not loaded.training and expected.std() > 0.01
+    torch.testing.assert_close(loaded(x), expected)
+    assert (entry.mean is None) == torch.equal(loaded(x), model(x)), "normalised, if at all, once"
+
+
+def test_the_classes_of_an_own_file_are_free(tmp_path):
+    model = models.create("resnet8-16", num_classes=7).eval()
+    torch.save(model.state_dict(), tmp_path / "own.pt")
+    x = torch.rand(2, 3, 32, 32)
+    assert torch.equal(zoo.load("mine:resnet8-16", tmp_path / "own.pt", num_classes=7)(x), model(x))
+
+
+def test_weights_of_another_network_are_refused(published):
+    with pytest.raises(ValueError, match="weights of another architecture"):
+        zoo.load("Standard", published("resnet18")[1])
+
+
+@pytest.mark.parametrize(("name", "message"), [
+    ("Wu2020Adverserial", "did you mean 'Wu2020Adversarial' or"),
+    ("wrn-34-10", "unknown checkpoint 'wrn-34-10'"),
+    ("mine:resnet-18", "did you mean .*'resnet18'"),
+    ("mine:", "architectures: resnet18, preact"),
+    (":resnet18", "as 'mine:resnet18'"), ("../up:resnet18", "unknown checkpoint"),
+    ("..:resnet18", "unknown checkpoint"), ("a:b:resnet18", "unknown checkpoint"),
+])
+def test_an_unknown_name_is_told_what_is_near(name, message):
+    with pytest.raises(ValueError, match=message):
+        zoo.find(name)
+
+
+def test_what_cannot_be_judged_is_refused(own_root):
+    (own_root / "own.pt").touch()
+    zoo.check({}, "digits")
+    zoo.check({"mine:resnet18": "own.pt", "Standard": own_root / "own.pt"}, "cifar10")
+    for wrong in (None, ["own.pt"], {"mine:resnet18": None}, {3: "own.pt"}):
+        with pytest.raises(ValueError, match=r"must be a dict \{name: path\}"):
+            zoo.check(wrong, "cifar10")
+    with pytest.raises(ValueError, match="'Standard' was trained on cifar10.*on digits"):
+        zoo.check({"Standard": "own.pt"}, "digits")
+    with pytest.raises(FileNotFoundError, match=r"no\.pt \(for 'mine:resnet18'\)"):
+        zoo.check({"mine:resnet18": "no.pt"}, "cifar10")
+    assert zoo.label("mine:resnet18") == "published-mine-resnet18"
+
+
+@pytest.mark.filterwarnings("ignore")  # papermill and Jupyter warn of their own future
+def test_the_benchmark_notebook_judges_it_or_stops_before_any_work(tmp_path):
+    runs, own = tmp_path / "runs", tmp_path / "own.pt"
+    torch.manual_seed(0)
+    torch.save(models.create("resnet8-16").state_dict(), own)
+
+    def execute(path):
+        papermill.execute_notebook(
+            REPO / "notebooks" / "04_attack_benchmark.ipynb", tmp_path / "out.ipynb",
+            {"checkpoints": {"mine:resnet8-16": str(path)}, "runs_dir": str(runs)},
+            progress_bar=False)
+        return (tmp_path / "out.ipynb").read_text()
+
+    with pytest.raises(papermill.PapermillExecutionError, match="no checkpoint at"):
+        execute(tmp_path / "no.pt")
+    assert not runs.exists()
+    assert execute(own).count("<td>published-mine-resnet8-16</td>") == 3
+    assert (runs / "results" / "smoke" / "published-mine-resnet8-16" / "seed0.json").is_file()
