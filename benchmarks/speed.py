@@ -1,0 +1,289 @@
+"""How long our training step and our AutoAttack take, beside the loop as published.
+
+    python benchmarks/speed.py --data-root FOLDER      (FOLDER holds cifar-10-batches-py)
+
+Everything runs in one process and in turn, round by round, so that a slow spell of the machine
+meets all variants; ratios are taken within a round. The raw seconds go to benchmarks/cpu.json (or
+cuda.json) after every round, and `frlib.report.speed` makes the book's tables of them.
+"""
+
+import argparse
+import copy
+import dataclasses
+import sys
+import time
+from pathlib import Path
+from unittest.mock import patch
+
+import published
+import torch
+import torch.nn.functional as F
+from pyautoattack import AutoAttack
+from torch.utils.flop_counter import FlopCounterMode
+
+from frlib import config, data, evaluate, models, train
+from frlib.report import ratios, spread
+from frlib.results import pack_flags, provenance, read_json, write_json
+
+HERE = Path(__file__).resolve().parent
+MODELS = {"cpu": ("resnet8-16", "resnet18-16"), "cuda": ("resnet8-16", "resnet18-16", "resnet18")}
+VARIANTS = ("published", "channels-last", "tensors", "ours")  # of the training step
+SIDES = ("published", "ours")  # of AutoAttack
+ATTACK_BATCH = 250  # images per AutoAttack batch, the default of pyautoattack
+SIDE, PRODUCTS = 2048, 10  # of the matrices, and how many products are timed
+
+
+def main(arguments: list[str] | None = None) -> int:
+    given = _parse(arguments)
+    torch.set_num_threads(given.threads)
+    if given.device == "cuda":  # TF32 for both or for neither, or their rates could not be compared
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
+    try:
+        content = read_json(given.out) if given.out.is_file() else {}
+        for part, rounds in (("train", training_rounds), ("autoattack", autoattack_rounds)):
+            if given.only in (None, part):
+                content[part] = {"provenance": provenance(given.device), "models": {}}
+                for name in given.models:
+                    for entry in rounds(name, given):
+                        content[part]["models"][name] = entry
+                        write_json(given.out, content)
+                print(f"{part}: raw numbers in {given.out}", flush=True)
+    except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parse(arguments):
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--data-root", help="folder of the official CIFAR-10; without it, scikit-learn's digits")
+    add("--dataset", choices=("cifar10", "digits"), help="default: cifar10 if --data-root is given")
+    add("--only", choices=("train", "autoattack"), help="measure this part, keep the other")
+    add("--models", nargs="+", choices=config.MODELS, help="default: all that suit the device")
+    add("--device", choices=("cpu", "cuda"), default="cpu")
+    add("--threads", type=int, default=2, help="of torch on the CPU (default 2)")
+    add("--rounds", type=int, default=7, help="of the training step (default 7)")
+    add("--steps", type=int, default=4, help="training steps timed in a round (default 4)")
+    add("--batch-size", type=int, default=128, help="of the training step (default 128)")
+    add("--images", type=int, default=64, help="test images for AutoAttack (default 64)")
+    add("--attack-rounds", type=int, default=2, help="of AutoAttack (default 2)")
+    add("--preset", default=str(HERE / "robust.yaml"), help="how the attacked networks are trained")
+    add("--runs-dir", default="runs/benchmark", help="where they are kept (runs/benchmark)")
+    add("--out", type=Path, help="result file (benchmarks/cpu.json or benchmarks/cuda.json)")
+    given = parser.parse_args(arguments)
+    for name in ("threads", "rounds", "steps", "images", "attack_rounds"):
+        if getattr(given, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} must be at least 1")
+    if given.batch_size < 2:
+        parser.error("--batch-size must be at least 2, for BatchNorm")
+    if given.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch sees no GPU")
+    given.dataset = given.dataset or ("cifar10" if given.data_root else "digits")
+    given.data_root = given.data_root or "data"
+    given.models = given.models or MODELS[given.device]
+    given.out = given.out or HERE / f"{given.device}.json"
+    return given
+
+
+# ---- the training step
+
+def training_rounds(name: str, given):
+    """Measure the variants of one network's training step; gives the results after every round."""
+    settings = config.Config(method="at", model=name, dataset=given.dataset, device=given.device,
+                             batch_size=given.batch_size)
+    split = data.load(given.dataset, config.resolve(given.data_root), "train")
+    split = split.take(given.steps * given.batch_size).to(given.device)
+    torch.manual_seed(0)
+    start = models.create(name, num_classes=len(split.classes)).to(given.device)
+    epoch_of("published", start, split, settings)()  # the weights that every variant starts from
+    entry = {"setting": {"dataset": given.dataset, "data": split.checksum,
+                         "timed_steps": given.steps,
+                         "tf32": given.device == "cuda" and torch.backends.cudnn.allow_tf32,
+                         "attack_precision": train.attack_precision(settings, given.device),
+                         **settings.group("train")},
+             "flops_per_step": flops_per_step(start, split, settings),
+             "product_gflops": [], "seconds": {variant: [] for variant in VARIANTS}}
+    epochs = {}
+    for variant in VARIANTS:  # a first pass that no time is taken of: it compiles and warms up
+        before = torch.cuda.memory_allocated() if given.device == "cuda" else 0
+        epochs[variant] = epoch_of(variant, copy.deepcopy(start), split, settings)
+        if given.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        timed(epochs[variant], given.device)
+        if given.device == "cuda":
+            peak = torch.cuda.max_memory_allocated() - before
+            entry.setdefault("peak_mib", {})[variant] = peak / 2**20
+    for turn in range(given.rounds):
+        entry["product_gflops"].append(product_rate(given.device))
+        for variant in _in_turn(VARIANTS, turn):
+            seconds, _ = timed(epochs[variant], given.device)
+            entry["seconds"][variant].append(seconds / given.steps)
+        last = ", ".join(f"{v} {entry['seconds'][v][-1]:.3f} s" for v in VARIANTS)
+        print(f"{name}, step, round {turn + 1}/{given.rounds}: {last}; product "
+              f"{entry['product_gflops'][-1]:.1f} GFLOP/s", flush=True)
+        yield entry
+    for variant in VARIANTS:
+        _print_ratio(f"{name}, {variant}", entry["seconds"]["published"], entry["seconds"][variant])
+    work = entry["flops_per_step"] / 1e9
+    share = [100 * work / seconds / rate for seconds, rate in
+             zip(entry["seconds"]["ours"], entry["product_gflops"], strict=True)]
+    print("{}, ours: {:.1f} GFLOP a step, {:.0f} % [{:.0f}, {:.0f}] of the product's rate".format(
+        name, work, *spread(share)), flush=True)
+
+
+def epoch_of(variant: str, model, split, settings):
+    """A function that trains `model` itself for one pass over `split`, the way of `variant`.
+
+    "published": benchmarks/published.py. "channels-last": the same with the weights laid out so.
+    "tensors": our loop with its fast paths off, so only the loading differs. "ours": as it is.
+    """
+    device = split.labels.device.type
+    settings = dataclasses.replace(settings, fast=variant == "ours")
+    if variant in ("channels-last", "ours"):
+        model = model.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), lr=settings.lr, momentum=settings.momentum,
+                                weight_decay=settings.weight_decay)
+    if variant in ("tensors", "ours"):
+        generator = torch.Generator(device).manual_seed(0)
+        frozen = train.fast_copy(model, settings, device)  # once for a whole training
+        return lambda: train.train_epoch(model, optimizer, split, generator, settings, 0, frozen)
+    batches = published.loader(split, settings.batch_size)
+    return lambda: published.train_epoch(model, optimizer, batches, device, eps=settings.eps,
+                                         step_size=settings.step_size, steps=settings.steps)
+
+
+def flops_per_step(model, split, settings) -> int:
+    """Floating-point operations that one training step needs, by torch's own counter.
+
+    Each step of the attack: a forward pass, and the gradient with respect to the images alone.
+    Then the update: a forward pass, and a backward pass for the weights. A multiply-add is two
+    operations; only convolutions and matrix products count.
+    """
+    model, batch = copy.deepcopy(model), split.take(settings.batch_size)
+    x = batch.x.requires_grad_()
+    with FlopCounterMode(display=False) as ascent:
+        loss = F.cross_entropy(model.eval()(x.clone()), batch.labels)  # the counter takes no leaf
+        torch.autograd.grad(loss, x)
+    with FlopCounterMode(display=False) as update:
+        F.cross_entropy(model.train()(x.detach()), batch.labels).backward()
+    return settings.steps * ascent.get_total_flops() + update.get_total_flops()
+
+
+def product_rate(device: str) -> float:
+    """GFLOP/s of this machine's float32 product of two 2048 x 2048 matrices."""
+    a, b = torch.rand(2, SIDE, SIDE, device=device)
+    torch.mm(a, b)
+    seconds, _ = timed(lambda: [torch.mm(a, b) for _ in range(PRODUCTS)][-1], device)
+    return PRODUCTS * 2 * SIDE**3 / seconds / 1e9
+
+
+# ---- AutoAttack
+
+def autoattack_rounds(name: str, given):
+    """Measure both AutoAttacks, stage by stage, on one robust network; gives results every round.
+
+    A stage gets the images that the stages before it left standing, on each side its own.
+    """
+    settings, model = robust_model(name, given)
+    test = data.load(given.dataset, config.resolve(given.data_root), "test")
+    test = test.take(given.images).to(given.device)
+    clean = evaluate.correct(model, test.x, test.labels, batch_size=ATTACK_BATCH)
+    stages = evaluate.STAGES
+    entry = {"setting": {"dataset": given.dataset, "data": test.checksum, "images": given.images,
+                         "batch": ATTACK_BATCH, "training": settings.group("train")},
+             "clean": int(clean.sum()),
+             "seconds": {stage: {side: [] for side in SIDES} for stage in stages},
+             "standing": {stage: {side: [] for side in SIDES} for stage in stages},
+             "differing": {stage: [] for stage in stages},
+             "flags": {stage: {} for stage in stages}}
+    for turn in range(given.attack_rounds):
+        standing = {side: torch.ones(given.images, dtype=torch.bool) for side in SIDES}
+        for stage in stages:
+            for side in _in_turn(SIDES, turn):
+                seconds, flags = attack(side, model, test, standing[side], stage, settings.eps)
+                standing[side] = flags
+                entry["seconds"][stage][side].append(seconds)
+                entry["standing"][stage][side].append(int(flags.sum()))
+                entry["flags"][stage][side] = pack_flags(flags)  # of the last round
+            entry["differing"][stage].append(int((standing["ours"] != standing["published"]).sum()))
+            last = ", ".join(f"{side} {entry['seconds'][stage][side][-1]:.1f} s and "
+                             f"{entry['standing'][stage][side][-1]} standing" for side in SIDES)
+            print(f"{name}, {stage}, round {turn + 1}/{given.attack_rounds}: {last}", flush=True)
+        yield entry
+    total = {side: [sum(stages) for stages in zip(*(entry["seconds"][stage][side]
+                                                    for stage in stages), strict=True)]
+             for side in SIDES}
+    _print_ratio(f"{name}, AutoAttack", total["published"], total["ours"])
+
+
+def attack(side: str, model, test, standing, stage: str, eps: float):
+    """(seconds, flags): which of the standing images one stage leaves standing, bool (N,), CPU."""
+    if not standing.any():
+        return 0.0, standing
+    chosen = standing.nonzero()[:, 0]
+    here = chosen.to(test.labels.device)
+    run = {"published": stock_stage, "ours": our_stage}[side]
+    x, y = test.x[here], test.labels[here]
+    seconds, held = timed(lambda: run(model, x, y, stage, eps), y.device.type)
+    flags = torch.zeros_like(standing)
+    flags[chosen] = held.cpu()
+    return seconds, flags
+
+
+def stock_stage(model, x, y, stage: str, eps: float):
+    """One stage of the standard version by pyautoattack as it comes: what stands, bool (N,)."""
+    adversary = AutoAttack(model.eval(), norm="Linf", eps=eps, version="standard", seed=0,
+                           device=x.device)
+    adversary.attacks_to_run = [stage]
+    _, predicted = adversary.run_standard_evaluation(x, y, batch_size=ATTACK_BATCH)
+    return predicted == y
+
+
+def our_stage(model, x, y, stage: str, eps: float):
+    """One stage by `evaluate.autoattack`, told that there is no other: what stands, bool (N,)."""
+    with patch.object(evaluate, "STAGES", (stage,)):
+        return evaluate.autoattack(model, x, y, eps=eps, batch_size=ATTACK_BATCH, seed=0).robust
+
+
+def robust_model(name: str, given):
+    """(settings, network): adversarially trained by the preset, now or by an earlier call."""
+    settings = config.load(given.preset, method="at", model=name, dataset=given.dataset,
+                           data_root=given.data_root, runs_dir=given.runs_dir,
+                           device=given.device, threads=given.threads)
+    split = data.load(given.dataset, config.resolve(given.data_root), "train")
+    settings = dataclasses.replace(settings, train_size=min(settings.train_size, len(split)))
+    print(f"{name}: adversarial training, unless it is in {given.runs_dir}", flush=True)
+    run = train.train(settings)
+    model = models.create(name, num_classes=len(split.classes))
+    return settings, models.load_checkpoint(model, run.checkpoint("best")).to(given.device).eval()
+
+
+# ---- time
+
+def timed(work, device: str):
+    """(seconds, result) of work(), with everything that it queued on a GPU done."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    begin = time.perf_counter()
+    result = work()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - begin, result
+
+
+def _in_turn(names: tuple, turn: int) -> tuple:
+    """The names from another one on each round, so that none always runs first."""
+    first = turn % len(names)
+    return names[first:] + names[:first]
+
+
+def _print_ratio(title, reference, seconds):
+    if all(seconds):
+        print("{}: {:.2f} [{:.2f}, {:.2f}] times as fast as published".format(
+            title, *spread(ratios(reference, seconds))), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,207 @@
+"""The loop as published trains as ours does, and the benchmark's numbers reach the book."""
+
+import copy
+import functools
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from frlib import attacks, config, data, evaluate, models, report, train
+from frlib.results import read_json, unpack_flags, write_json
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+import published  # noqa: E402
+import speed  # noqa: E402
+
+TINY = """preset: tiny
+settings: {dataset: digits, train_size: 64, epochs: 1, batch_size: 32, steps: 1, step_size: 0.1,
+           eps: 0.4, curve_images: 8, curve_steps: 1, swa_start: 1}
+"""
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits", "", "train").take(24)
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return models.create("resnet8-16")
+
+
+def test_published_images_are_the_splits(digits):
+    for augment in (False, True):
+        (x, y), = published.loader(digits, len(digits), augment=augment)
+        assert x.shape == digits.x.shape and x.dtype == torch.float32 and y.dtype == torch.int64
+        assert x.min() >= 0 and x.max() <= 1
+        if not augment:  # shuffled: the same images, each with its label
+            here, there = (torch.cat([images.flatten(1), labels[:, None]], 1)
+                           for images, labels in ((x, y), (digits.x, digits.labels)))
+            assert sorted(here.tolist()) == sorted(there.tolist())
+
+
+def test_published_attack_stays_in_the_ball(digits, network):
+    torch.manual_seed(1)
+    x_adv = published.pgd(network, digits.x, digits.labels, eps=0.1, step_size=0.08, steps=2)
+    assert (x_adv - digits.x).abs().max() <= 0.1 + 1e-6 and x_adv.min() >= 0 and x_adv.max() <= 1
+    assert not x_adv.requires_grad and all(p.grad is None for p in network.parameters())
+    expected = attacks.pgd(network, digits.x, digits.labels, eps=0.1, step_size=0.08, steps=2,
+                           random_start=False)
+    found = published.pgd(network, digits.x, digits.labels, eps=0.1, step_size=0.08, steps=2,
+                          random_start=False)
+    assert (found - expected).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("variant", ["tensors", "ours"])
+def test_ours_and_the_published_loop_make_the_same_step(digits, network, variant, monkeypatch):
+    settings = config.Config(method="at", model="resnet8-16", dataset="digits", batch_size=24)
+    real = attacks.pgd
+    monkeypatch.setattr(attacks, "pgd",
+                        lambda *args, **given: real(*args, **{**given, "random_start": False}))
+    monkeypatch.setattr(data, "augment", lambda x, *args, **kwargs: x)
+    monkeypatch.setattr(published, "loader", functools.partial(published.loader, augment=False))
+    monkeypatch.setattr(published, "pgd", functools.partial(published.pgd, random_start=False))
+    ours, theirs = copy.deepcopy(network), copy.deepcopy(network)
+    loss = speed.epoch_of(variant, ours, digits, settings)()["loss_ce"]
+    assert loss == pytest.approx(speed.epoch_of("published", theirs, digits, settings)(), rel=1e-4)
+    for moved, expected, start in zip(ours.parameters(), theirs.parameters(),
+                                      network.parameters(), strict=True):
+        change = expected - start
+        assert (moved - expected).norm() <= 1e-2 * change.norm() + 1e-6
+
+
+def test_needed_operations_are_those_of_the_convolutions(digits, network):
+    settings = config.Config(method="at", steps=3, batch_size=2)
+    stem = 2 * 3 * 16 * 9 * 32 * 32  # of one image, as each number below
+    blocks = 2 * 9 * 32 * 32 * 16 * (2 * 16 + (32 / 4 + 32 * 32 / 16 / 4) + (64 * 32 / 16 / 16 +
+                                                                           64 * 64 / 16 / 16))
+    shortcuts = 2 * (16 * 32 * 16 * 16 + 32 * 64 * 8 * 8)
+    forward = stem + blocks + shortcuts + 2 * 64 * 10
+    # the update needs no gradient of the images, so the stem's backward pass is one, not two
+    expected = 2 * (3 * 2 * forward + 3 * forward - stem)
+    assert speed.flops_per_step(network, digits, settings) == expected
+    assert all(p.grad is None for p in network.parameters())
+
+
+def test_spread_is_taken_round_by_round():
+    # the machine was half as fast in the second round: no matter
+    assert report.ratios([2.0, 4.0, 3.0], [1.0, 2.0, 2.0]) == [2.0, 2.0, 1.5]
+    assert report.spread([2.0, 2.0, 1.5]) == (2.0, 1.5, 2.0)
+    assert report.spread([1.0, 2.0, 4.0, 9.0]) == (3.0, 1.0, 9.0)
+    with pytest.raises(ValueError):
+        report.ratios([1.0, 2.0], [1.0])
+
+
+def test_none_of_the_variants_always_runs_first():
+    assert [speed._in_turn(("a", "b", "c"), turn)[0] for turn in range(4)] == ["a", "b", "c", "a"]
+    assert sorted(speed._in_turn(("a", "b", "c"), 5)) == ["a", "b", "c"]
+
+
+def test_a_stage_without_images_takes_no_time(digits, network):
+    none = torch.zeros(24, dtype=torch.bool)
+    assert speed.attack("ours", network, digits, none, "square", 0.1) == (0.0, none)
+
+
+def test_a_tiny_run_reaches_the_book(tmp_path, monkeypatch, capsys):
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    monkeypatch.setattr(evaluate, "STAGES", ("apgd-ce",))
+    monkeypatch.setattr(speed, "SIDE", 64)
+    out = tmp_path / "benchmarks" / "here.json"
+    common = ["--models", "resnet8-16", "--threads", "1", "--out", str(out)]
+    assert speed.main([*common, "--only", "train", "--rounds", "1", "--steps", "2",
+                       "--batch-size", "4"]) == 0
+    before = read_json(out)
+    assert speed.main([*common, "--only", "autoattack", "--images", "4", "--attack-rounds", "1",
+                       "--preset", str(tmp_path / "tiny.yaml"), "--runs-dir", str(tmp_path)]) == 0
+    assert str(out) in capsys.readouterr().out
+    content = read_json(out)
+    assert content["train"] == before["train"] and set(before) == {"train"}
+    entry = content["train"]["models"]["resnet8-16"]
+    assert {v: len(s) for v, s in entry["seconds"].items()} == dict.fromkeys(speed.VARIANTS, 1)
+    assert min(*sum(entry["seconds"].values(), []), *entry["product_gflops"]) > 0
+    assert entry["setting"]["timed_steps"] == 2 and entry["setting"]["steps"] == 10
+    assert content["train"]["provenance"]["threads"] == 1
+    attack = content["autoattack"]["models"]["resnet8-16"]
+    flags = [unpack_flags(attack["flags"]["apgd-ce"][side], 4).sum() for side in speed.SIDES]
+    assert flags == [attack["standing"]["apgd-ce"][side][0] for side in speed.SIDES]
+    assert attack["differing"]["apgd-ce"] == [0] and max(flags) <= attack["clean"]
+    text = report.speed(out.parent)
+    assert ":name: speed-train-here" in text and ":name: speed-autoattack-here" in text
+    assert "4 images of digits" in text and "the first 4 test images of digits" in text
+
+
+def made(seconds, *, peak=None, precision="float32"):
+    """A result file's parts with hand-made numbers: {side: seconds of each round}."""
+    provenance = {"device": "CPU", "threads": 2, "versions": {"torch": "2.11.0"},
+                  "commit": "0" * 40, "dirty": False, "date": "2026-01-02 03:04:05"}
+    train_entry = {"setting": {"dataset": "cifar10", "steps": 10, "batch_size": 128, "tf32": False,
+                               "timed_steps": 4, "attack_precision": precision},
+                   "flops_per_step": 20_000_000_000, "product_gflops": [40.0] * 3,
+                   "seconds": seconds, **({"peak_mib": peak} if peak else {})}
+    stages = {"apgd-ce": seconds, "square": {side: [0.0] * 3 for side in seconds}}
+    attack_entry = {"setting": {"dataset": "cifar10", "images": 8}, "clean": 5, "seconds": stages,
+                    "standing": {stage: dict.fromkeys(seconds, [2, 2, 2]) for stage in stages},
+                    "differing": {"apgd-ce": [0, 1, 0], "square": [0, 0, 0]}, "flags": {}}
+    return {"train": {"provenance": provenance, "models": {"a": train_entry}},
+            "autoattack": {"provenance": provenance, "models": {"a": attack_entry}}}
+
+
+def rows(text):
+    return [re.findall(r"(?:^\* -|^  -) (.*)", row, re.M)
+            for row in re.split(r"^(?=\* - )", text, flags=re.M)[1:]]
+
+
+def test_tables_hold_what_the_seconds_say(tmp_path):
+    seconds = {"published": [2.0, 4.0, 3.0], "ours": [1.0, 2.0, 2.0]}
+    write_json(tmp_path / "cpu.json", made(seconds))
+    text = report.speed(tmp_path)
+    head, reference, ours, product, attack_head, clean, first, square, total = rows(text)
+    assert reference[:4] == ["a", "published", "3 [2, 4]", "1.00 [1.00, 1.00]"]
+    assert ours == ["", "ours", "2 [1, 2]", "2.00 [1.50, 2.00]", "10", "25 [25, 50]"]
+    assert product == ["", "matrix product", "—", "—", "40", "100"]
+    assert clean == ["a", "clean", "—", "—", "—", "5", "—"]
+    assert first == ["", "apgd-ce", "3 [2, 4]", "2 [1, 2]", "2.00 [1.50, 2.00]", "2 / 2", "1"]
+    assert square == ["", "square", "—", "—", "—", "2 / 2", "0"]
+    assert total == ["", "all", "3 [2, 4]", "2 [1, 2]", "2.00 [1.50, 2.00]", "25.0 % / 25.0 %", "1"]
+    assert len(head) == len(ours) and len(attack_head) == len(first)
+    assert "CPU, threads: 2, torch 2.11.0, 2026-01-02 03:04:05 UTC, commit 0000000." in text
+    assert "A step needs 20 GFLOP (a)." in text and "3 rounds of 4 steps" in text
+
+
+def test_memory_and_arithmetic_of_a_gpu_are_shown(tmp_path):
+    seconds = {"published": [2.0, 4.0, 3.0], "ours": [1.0, 2.0, 2.0]}
+    write_json(tmp_path / "cuda.json", made(seconds, peak={"published": 9.0, "ours": 7.0},
+                                              precision="bfloat16"))
+    text = report.speed(tmp_path)
+    assert "cifar10, float32, our attack in bfloat16: median" in text
+    head, reference, ours, product, *_ = rows(text)
+    assert [row[-1] for row in (head, reference, ours, product)] == ["Peak, MiB", "9", "7", "—"]
+
+
+def test_no_file_or_a_wrong_one(tmp_path):
+    assert "not run" in report.speed(tmp_path / "nowhere")
+    (tmp_path / "cpu.json").write_text('{"train": {"models": {"a": 1}}}')
+    with pytest.raises(ValueError, match="cpu.json: not a benchmark file"):
+        report.speed(tmp_path)
+    (tmp_path / "cpu.json").write_text('{"train"')
+    with pytest.raises(ValueError, match="cpu.json: damaged JSON"):
+        report.speed(tmp_path)
+
+
+def test_help_and_refusals(capsys):
+    with pytest.raises(SystemExit) as leaving:
+        speed.main(["--help"])
+    assert leaving.value.code == 0 and "--data-root" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        speed.main(["--rounds", "0"])
+    assert "--rounds must be at least 1" in capsys.readouterr().err
+
+
+def test_the_preset_of_the_robust_networks_is_one():
+    settings = config.load(str(speed.HERE / "robust.yaml"), dataset="cifar10")
+    assert settings.preset_name == "robust" and settings.method == "at"
+    assert train.open_run(settings).dir.parts[-3:] == ("robust", "at", "seed0")
