@@ -62,11 +62,11 @@ MEASURED = sorted(map(str, Path("benchmarks").glob("*.json")))
 
 
 wildcard_constraints:
-    label="[^/]+",
+    label="(?!figures/)[^/]+",
     seed="[0-9]+",
 
 
-localrules: generated, book
+localrules: generated, book, results
 
 
 rule book:
@@ -84,6 +84,11 @@ rule book:
     shell:
         "mkdir -p book/executed && cp {input.notebooks} book/executed/ && "
         "{BIN}/jupyter-book build . -W --keep-going"
+
+
+rule results:  # without the pages
+    input:
+        RESULTS,
 
 
 rule train:

@@ -6,6 +6,7 @@ paper's 2/255 at eps 8/255; standard AutoAttack on the first `aa_images` of the 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
@@ -62,7 +63,7 @@ def judge(config: Config) -> dict:
 
     A killed judgement continues with the next attack, and AutoAttack with its next batch. Raises
     FileNotFoundError when the run is not finished, FileExistsError when the result file holds a
-    result of other settings, weights or code: it is never overwritten.
+    result of other settings or weights: it is never overwritten. One of older code is moved aside.
     """
     run, which = open_run(config), METHODS[config.method][1]
     if not run.finished:
@@ -103,23 +104,30 @@ def judge_checkpoint(name: str, path: str | Path, config: Config) -> dict:
 
 def _stored(config, label, identity, about, finished, load) -> dict:
     """The stored result, if it has this identity; else judge what `load(classes)` gives."""
-    identity, path = json.loads(json.dumps(identity)), result_path(config, label)
+    text = json.dumps(identity)
+    identity, path = json.loads(text), result_path(config, label)
     if path.is_file():
         stored = read_json(path)
         differing = [key for key in identity if stored.get(key) != identity[key]]
-        if differing:
+        if not differing:
+            return stored
+        if stored.get("code") == identity["code"]:
             raise FileExistsError(f"{path} exists and differs in {', '.join(differing)}; results "
                                   "are never overwritten: move it, or choose another runs_dir")
-        return stored
-    work = resolve(config.runs_dir) / config.preset_name / label / f"seed{config.seed}" / "judge"
+        aside = path.parent / f"code-{file_checksum(path)[:12]}" / path.name
+        aside.parent.mkdir(exist_ok=True)
+        path.rename(aside)
+        log.warning("%s: of older code; moved to %s, judging again", path, aside)
+    run = resolve(config.runs_dir) / config.preset_name / label / f"seed{config.seed}"
+    work = run / "judge" / hashlib.sha256(text.encode()).hexdigest()[:12]
     with lock(work), evaluate.full_precision():
         result = {"preset": config.preset_name, "label": label, "seed": config.seed, **about,
-                  **_judge(config, label, identity, work, finished, load)}
+                  **_judge(config, label, work, finished, load), **identity}
         write_json(path, result)
     return result
 
 
-def _judge(config, label, identity, work, finished, load) -> dict:
+def _judge(config, label, work, finished, load) -> dict:
     """Every attack on the "best" that `load` gives, and clean and PGD-20 on its "last", if any."""
     device = device_of(config)
     if config.threads:
@@ -161,7 +169,9 @@ def _judge(config, label, identity, work, finished, load) -> dict:
         todo |= {f"last {name}": partial(under, "last", name) for name in ("clean", "pgd20")}
     todo["zero gradient"] = lambda: zero_gradient(model, x, y, batch_size=config.judge_batch)
     todo["aa"] = autoattack
-    done = _partial(work / "scores.json", identity)
+    done = {"scores": {}, "seconds": 0.0}
+    if (work / "scores.json").is_file():  # of a judgement that was killed
+        done = read_json(work / "scores.json")
     for name, compute in todo.items():
         if name not in done["scores"]:
             start = time.time()
@@ -180,7 +190,7 @@ def _judge(config, label, identity, work, finished, load) -> dict:
         "roughness": [round(v, 5) for v in roughness],
         "data": {"train": finished.get("data"), "test": test.checksum},
         "seconds": {"train": finished.get("seconds"), "judge": round(done["seconds"], 1)},
-        "provenance": provenance(device), **identity}
+        "provenance": provenance(device)}
 
 
 def forecast(model, x, y, alive: int, config: Config) -> str:
@@ -190,13 +200,6 @@ def forecast(model, x, y, alive: int, config: Config) -> str:
     both = cost.seconds(lambda: attacks.fgsm(model, *batch, eps=config.eps), device)
     each = (evaluate.FORWARD * forward + evaluate.BACKWARD * max(0.0, both - forward))
     return f"at most about {cost.duration(alive * each / len(batch[1]))} on {device}"
-
-
-def _partial(path: Path, identity: dict) -> dict:
-    """The attacks that a killed judgement has finished, if they belong to this one."""
-    if path.is_file() and (done := read_json(path))["identity"] == identity:
-        return done
-    return {"identity": identity, "scores": {}, "seconds": 0.0}
 
 
 def zero_gradient(model, x: torch.Tensor, y: torch.Tensor, *, batch_size: int = 250) -> dict:

@@ -256,13 +256,14 @@ def adversarial(model, x, y, config, generator):
 def objective(model, x, x_adv, y, config, epoch: int):
     """The loss of a method and its parts for the log: (scalar, {name: scalar}), all float32.
 
-    Passes in train mode, each of which moves BatchNorm's running averages: one for natural and AT;
-    attacked, then clean, for FR; clean, then attacked, for MART; TRADES passes the clean images
-    once more, as its official code does.
+    Passes in train mode, each of which moves BatchNorm's running averages, are those of the
+    official codes: one for natural and AT; attacked, then clean, for FR; clean, then attacked, for
+    MART. TRADES passes the clean images twice: clean, attacked, clean, or with AWP attacked,
+    clean, clean.
     """
-    method = config.method.removesuffix("-awp")
+    method, awp, _ = config.method.partition("-awp")
     if method in ("trades", "mart"):
-        clean, adv = model(x), model(x_adv)
+        clean, adv = (model(x_adv), model(x))[::-1] if awp else (model(x), model(x_adv))
         if method == "trades":
             with torch.no_grad():
                 model(x)
@@ -287,7 +288,8 @@ def forecast(model, train_set, curves: dict, config: Config, epoch: int, frozen=
     passes = 1 if config.method in ("natural", "at", "at-awp") else 2
     need = cost.training_bytes(model, train_set.take(1).x, config.batch_size, passes=passes)
     cost.refuse_if_too_big(need, device, f"lower batch_size = {config.batch_size}")
-    trial, few = copy.deepcopy(model), train_set.take(2 * config.batch_size)
+    few = train_set.take(min(len(train_set), 2 * config.batch_size))
+    trial = copy.deepcopy(model)
     optimizer, generator = _optimizer(trial, config), torch.Generator(device).manual_seed(0)
     steps = len(train_set) / len(few)
     try:
@@ -362,12 +364,12 @@ def _same_run(run: Run) -> bool:
     stored, wanted = read_json(path), run.config.group("train")
     code = stored.pop("code", None)
     wanted = json.loads(json.dumps(wanted))
-    differing = [f"{k} = {stored.get(k)!r} there, {wanted[k]!r} asked for"
-                 for k in wanted if stored.get(k) != wanted[k]]
+    differing = [f"{k} = {stored[k]!r} there, {wanted[k]!r} asked for"
+                 for k in wanted if k in stored and stored[k] != wanted[k]]
     if differing:
         raise RuntimeError(f"{run.dir} holds a run with other settings ({'; '.join(differing)}); "
                            "choose another runs_dir or delete it")
-    if code == code_fingerprint(*CODE):
+    if code == code_fingerprint(*CODE) and stored.keys() == wanted.keys():
         return True
     aside = run.dir / f"code-{code}"
     aside.mkdir(exist_ok=True)

@@ -287,7 +287,7 @@ def test_without_a_recipe_every_method_trains_under_the_presets_settings(method)
 def test_the_recipe_beats_the_preset_and_an_explicit_change_beats_the_recipe(own_root):
     preset_file(own_root, "{epochs: 7, eps: 0.1, lr: 0.3, method: trades}", "recipes")
     c = load("recipes.yaml", recipe="official", eps=0.2)
-    assert (c.epochs, c.eps, c.lr, c.step_size) == (76, 0.2, 0.3, 0.007)
+    assert (c.epochs, c.eps, c.lr, c.step_size) == (76, 0.2, 0.1, 0.007)
     assert load("recipes.yaml", recipe="official", epochs=None).epochs == 76
 
 

@@ -52,7 +52,7 @@ def settings(runs, monkeypatch, tmp_path):
     (own / "judged" / "at").symlink_to(runs / "judged" / "at")
     yield lambda method="at", **changes: config.load("judged.yaml", method=method,
                                                       runs_dir=str(own), **changes)
-    for path in (runs / "judged" / "at" / "seed0" / "judge").glob("*.json"):
+    for path in (runs / "judged" / "at" / "seed0" / "judge").rglob("*.json"):
         path.unlink()
 
 
@@ -95,7 +95,8 @@ def test_killed_judgement_goes_on_with_the_next_attack(settings, monkeypatch):
         if len(calls) == 2:
             raise KeyboardInterrupt
 
-    (train.open_run(settings()).dir / "judge" / "scores.json").unlink()
+    for path in train.open_run(settings()).dir.rglob("judge/*/scores.json"):
+        path.unlink()
     monkeypatch.setattr(judge, "write_json", killed)
     with pytest.raises(KeyboardInterrupt):
         judge.judge(settings())
@@ -230,3 +231,12 @@ def test_masking_is_seen_where_it_is_and_only_there(settings, monkeypatch, level
     assert result["zero_gradient"] == {"count": 40 if levels else 0, "total": 40}
     found = pages.masking(result)
     assert {name for name, check in found.items() if check["suspicious"]} == expected
+
+
+def test_a_result_of_older_code_is_moved_aside(settings, monkeypatch, caplog):
+    first = judge.judge(settings())
+    monkeypatch.setattr(judge, "code_fingerprint", lambda *_: "newc0de")
+    second = judge.judge(settings())
+    assert second["scores"] == first["scores"] and second["code"]["judge"] == "newc0de"
+    old, = judge.result_path(settings()).parent.glob("code-*/seed0.json")
+    assert results.read_json(old) == first and "of older code; moved to" in caplog.text

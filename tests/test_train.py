@@ -421,6 +421,20 @@ def test_the_forecast_is_near_the_truth(settings, monkeypatch):
     assert re.match(r"about (4[7-9]|5\d) s ", told)
 
 
+def test_fewer_images_than_the_forecast_would_time_are_enough(settings):
+    assert train.train(settings(train_size=40, epochs=1)).finished
+
+
+def test_a_run_from_before_a_setting_existed_is_moved_aside(settings, unbroken):
+    run = train.open_run(settings())
+    stored = json.loads((unbroken.dir / "config.json").read_text())
+    del stored["normalise"]
+    results.write_json(run.dir / "config.json", stored)
+    (run.dir / "finished.json").write_text("{}")
+    run = train.train(settings())
+    assert len(run.history) == 3 and list(run.dir.glob("code-*/finished.json"))
+
+
 def test_a_batch_that_cannot_fit_is_refused_before_any_work(settings, monkeypatch):
     monkeypatch.setattr(train.cost, "available_bytes", lambda _: 2**20)
     with pytest.raises(MemoryError, match=r"needs about 0\.0 GiB of memory, 0\.0 are free on cpu; "
