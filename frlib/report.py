@@ -17,7 +17,7 @@ from frlib.results import atomic, code_fingerprint, read_json
 from frlib.verdict import NOT_RUN, TABLE1_METHOD, VERDICTS, evidence, find, interval, paper, verdict
 
 PAGES = ("paper_table1", "paper_table2", "headline", "claims", "table1", "table2", "readings",
-         "provenance", "speed")
+         "provenance", "follow_up", "speed")
 NONE = "—"  # there is no such figure
 SMOKE_MARK = "smoke preset: not comparable with the paper"
 SMOKE = f'<div class="smoke-mark">{SMOKE_MARK}</div>\n\n'
@@ -25,6 +25,7 @@ READINGS = {"at": "AT", "at-fr": "AT-FR, class",
             "at-fr@fr_transform=batch-class": "AT-FR, batch-class", "at-swa": "AT-SWA",
             "at-fr-swa": "AT-FR-SWA, class",
             "at-fr-swa@fr_transform=batch-class": "AT-FR-SWA, batch-class"}
+FOLLOW_UP = "cifar100-subset"  # the preset of the second paper's methods
 INPUTS = {"clean": "clean", "pgd20": "PGD-20"}
 LOOPS = {"published": "published", "channels-last": "channels-last", "tensors": "image tensors",
          "ours": "ours"}  # of benchmarks/speed.py
@@ -236,14 +237,26 @@ def readings(preset: str, results: dict) -> str:
                   ["Method, reading", *columns.values(), "FR term"], rows)
 
 
-def provenance(preset: str, results: dict) -> str:
+def follow_up(results: dict) -> str:
+    """The second paper's methods, in percent, and the run behind each."""
+    titles = paper()["table2"]["column_titles"]
+    rows = [[f"`{label}`", *(_cell(results, label, "scores", c) for c in titles)]
+            for label in results]
+    return _table(FOLLOW_UP, "follow-up", "The second paper's methods on a subset of CIFAR-100, "
+                  "100 training and 20 test images a class: accuracy in %, with 95 % intervals. "
+                  + _setting(FOLLOW_UP, results), ["Run", *titles.values()],
+                  rows or [[NOT_RUN] + [NONE] * len(titles)]) \
+        + "\n" + provenance(FOLLOW_UP, results, "provenance-follow-up")
+
+
+def provenance(preset: str, results: dict, name: str = "provenance") -> str:
     """One row per result file: what made it, when, and whether that code has changed since."""
     head = ["Result", "Seed", "Commit", "Device", "Threads", "torch", "Training", "Judging",
             "Date (UTC)", "Warnings", "Code", "File"]
     current = current_code() if results else {}
     rows = [_origin(label, seed, result, current)
             for label, seeds in results.items() for seed, result in seeds.items()]
-    return _table(preset, "provenance", f"The run behind each result of preset {preset}.", head,
+    return _table(preset, name, f"The run behind each result of preset {preset}.", head,
                   rows or [[NOT_RUN] + [NONE] * (len(head) - 1)])
 
 
@@ -410,7 +423,7 @@ def write_pages(out: str | Path, preset: str, *folders: str | Path) -> None:
     made = [paper_table1(), paper_table2(),
             *(make(preset, results)
               for make in (headline, claims, table1, table2, readings, provenance)),
-            speed(project_root() / "benchmarks")]
+            follow_up(collect(FOLLOW_UP, *folders)), speed(project_root() / "benchmarks")]
     for name, text in zip(PAGES, made, strict=True):
         with atomic(Path(out) / f"{name}.md") as temporary:
             temporary.write_text(text)

@@ -7,7 +7,8 @@ from frlib.__main__ import main, publish
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["train", "--preset", "nano"], "unknown preset 'nano': choose one of cifar100-subset, mini, paper"),
+    (["train", "--preset", "nano"],
+     "unknown preset 'nano': choose one of cifar100-subset, mini, paper"),
     (["train", "--run", "fgsm-at"], "method = 'fgsm-at': choose one of natural, at"),
     (["train", "--run", "at@eps=8"], "write '8/255'"),
     (["train", "--run", "at@epoch=3"], "did you mean 'epochs'"),

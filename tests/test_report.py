@@ -14,7 +14,8 @@ pytestmark = pytest.mark.filterwarnings("error")
 N, AA = 200, 100
 NAMES = {"headline": "headline", "claims": "claims", "table1": "our-table1",
          "table2": "our-table2", "readings": "readings", "provenance": "provenance",
-         "paper_table1": "paper-table1", "paper_table2": "paper-table2", "speed": "speed"}
+         "paper_table1": "paper-table1", "paper_table2": "paper-table2", "speed": "speed",
+         "follow_up": "follow-up"}
 OURS = {"headline", "claims", "table1", "table2", "readings", "provenance"}  # of a preset's results
 MADE = {"commit": "0123456789abcdef", "dirty": True, "versions": {"torch": "2.11.0"},
         "device": "CPU Model(R) @ 2 GHz, 2 cores", "threads": 1, "date": "2026-01-02 03:04:05"}
@@ -215,8 +216,9 @@ def test_pages(tmp_path, preset, made):
         text = (tmp_path / "out" / f"{stem}.md").read_text()
         assert re.search(f"^```{{list-table}} [^`\n]+\n:name: {name}\n", text, re.M)
         assert ("smoke-mark" in text) == (preset == "smoke" and stem in OURS)
-        assert len({len(row) for row in cells(text)}) == 1
-        if stem == "speed" or not made and stem in OURS:
+        for table in text.split("```{list-table}")[1:]:
+            assert len({len(row) for row in cells(table)}) == 1
+        if stem in ("speed", "follow_up") or not made and stem in OURS:
             assert "not run" in text
         elif stem in OURS - {"provenance"}:
             assert "resnet8-32 on cifar10, the first 200 test images, 100 of them" in text
@@ -287,3 +289,10 @@ def test_bars_leave_out_what_was_not_run(good):
 def test_claims_at_the_end_of_a_notebook():
     text = report.claims_html("smoke", {}, ["C6"])
     assert "C6" in text and "C7" not in text and "not run" in text and "smoke-mark" in text
+
+
+def test_the_follow_up_says_not_run_until_it_is():
+    assert "not run" in report.follow_up({})
+    text = report.follow_up({"at-sar": {0: result("at-sar") | {"file": "x.json"}}})
+    assert "`at-sar`" in text and "{list-table}" in text and "not comparable" not in text
+    assert ":name: follow-up" in text and ":name: provenance-follow-up" in text
