@@ -398,8 +398,8 @@ def _resume(run, model, average, optimizer, generator) -> dict | None:
 
 
 def _save(path: Path, **content) -> None:
-    with atomic(path) as temporary:
-        torch.save(content, temporary)
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        torch.save(content, file)  # given a path, it would write the path's name into the file
 
 
 def _write_history(run: Run, history: list[dict]) -> None:

@@ -401,6 +401,13 @@ def test_time_and_memory_are_told_before_the_first_epoch(settings, capsys):
     assert capsys.readouterr().out == ""  # nothing left to do, nothing to tell
 
 
+def test_the_same_run_gives_the_same_bytes(settings, unbroken):
+    run = train.train(settings())
+    for name in ("best", "swa-best"):
+        assert results.file_checksum(run.checkpoint(name)) \
+            == results.file_checksum(unbroken.checkpoint(name))
+
+
 def test_the_forecast_changes_no_number(settings, unbroken, monkeypatch):
     monkeypatch.setattr(train, "forecast", lambda *_: "")
     run = train.train(settings())
