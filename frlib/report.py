@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from frlib import cost, judge, train
 from frlib.config import project_root
 from frlib.results import atomic, code_fingerprint, read_json
 from frlib.verdict import NOT_RUN, TABLE1_METHOD, VERDICTS, evidence, find, interval, paper, verdict
@@ -262,8 +263,6 @@ def provenance(preset: str, results: dict, name: str = "provenance") -> str:
 
 def current_code() -> dict[str, str]:
     """Fingerprints of the code that trains and that judges, as it is now."""
-    from frlib import judge, train  # here, because they import torch
-
     return {"train": code_fingerprint(*train.CODE), "judge": code_fingerprint(*judge.CODE)}
 
 
@@ -283,11 +282,7 @@ def _origin(label, seed, result, current) -> list:
 
 
 def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return NONE
-    minutes = round(seconds / 60)
-    return f"{seconds:.0f} s" if seconds < 120 else f"{minutes} min" if minutes < 120 \
-        else f"{minutes // 60} h {minutes % 60:02d} min"
+    return NONE if seconds is None else cost.duration(seconds)
 
 
 def bars(results: dict) -> dict[str, dict[str, tuple[float, float, float]]]:

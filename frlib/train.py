@@ -160,8 +160,8 @@ def _train(run: Run, config: Config, device: str) -> None:
                                          "code": code_fingerprint(*CODE)})
     frozen = fast_copy(model, config, device)
     if state["epoch"] < config.epochs:
-        cost_ = forecast(model, train_set, curves, config, state["epoch"], frozen)
-        print(f"{config.label}: {cost_}", flush=True)
+        told = forecast(model, train_set, curves, config, state["epoch"], frozen)
+        print(f"{config.label}: {told}", flush=True)
     log.info("%s: %s, epochs %d-%d on %s", run.dir, config.model, state["epoch"] + 1,
              config.epochs, device)
 
