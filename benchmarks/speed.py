@@ -2,14 +2,16 @@
 
     python benchmarks/speed.py --data-root FOLDER      (FOLDER holds cifar-10-batches-py)
 
-Everything runs in one process and in turn, round by round, so that a slow spell of the machine
-meets all variants; ratios are taken within a round. The raw seconds go to benchmarks/cpu.json (or
+Every variant lives in a process of its own, since the way memory is kept is set for a whole process
+(`frlib.cost.settle`). They take turns, round by round, so that a slow spell of the machine meets
+all of them; ratios are taken within a round. The raw seconds go to benchmarks/cpu.json (or
 cuda.json) after every round, and `frlib.report.speed` makes the book's tables of them.
 """
 
 import argparse
 import copy
 import dataclasses
+import multiprocessing
 import sys
 import time
 from pathlib import Path
@@ -21,7 +23,7 @@ import torch.nn.functional as F
 from pyautoattack import AutoAttack
 from torch.utils.flop_counter import FlopCounterMode
 
-from frlib import config, data, evaluate, models, train
+from frlib import config, cost, data, evaluate, models, train
 from frlib.report import ratios, spread
 from frlib.results import pack_flags, provenance, read_json, write_json
 
@@ -35,9 +37,7 @@ SIDE, PRODUCTS = 2048, 10  # of the matrices, and how many products are timed
 
 def main(arguments: list[str] | None = None) -> int:
     given = _parse(arguments)
-    torch.set_num_threads(given.threads)
-    if given.device == "cuda":  # TF32 for both or for neither, or their rates could not be compared
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
+    settle(given, fast=False)
     try:
         content = read_json(given.out) if given.out.is_file() else {}
         for part, rounds in (("train", training_rounds), ("autoattack", autoattack_rounds)):
@@ -94,31 +94,27 @@ def training_rounds(name: str, given):
     settings = config.Config(method="at", model=name, dataset=given.dataset, device=given.device,
                              batch_size=given.batch_size)
     split = data.load(given.dataset, config.resolve(given.data_root), "train")
-    split = split.take(given.steps * given.batch_size).to(given.device)
-    torch.manual_seed(0)
-    start = models.create(name, num_classes=len(split.classes)).to(given.device)
-    epoch_of("published", start, split, settings)()  # the weights that every variant starts from
+    split = split.take(given.steps * given.batch_size)
+    if len(split) < given.steps * given.batch_size:
+        raise ValueError(f"{given.steps} steps of {given.batch_size} images: {given.dataset} has "
+                         f"only {len(split)}")
+    model = models.create(name, num_classes=len(split.classes))
     entry = {"setting": {"dataset": given.dataset, "data": split.checksum,
                          "timed_steps": given.steps,
                          "tf32": given.device == "cuda" and torch.backends.cudnn.allow_tf32,
                          "attack_precision": train.attack_precision(settings, given.device),
                          **settings.group("train")},
-             "flops_per_step": flops_per_step(start, split, settings),
+             "flops_per_step": flops_per_step(model, split, settings),
              "product_gflops": [], "seconds": {variant: [] for variant in VARIANTS}}
-    epochs = {}
-    for variant in VARIANTS:  # a first pass that no time is taken of: it compiles and warms up
-        before = torch.cuda.memory_allocated() if given.device == "cuda" else 0
-        epochs[variant] = epoch_of(variant, copy.deepcopy(start), split, settings)
+    loops = {variant: Worker(training_loop, variant, name, settings, given) for variant in VARIANTS}
+    for variant, loop in loops.items():  # not timed: the first pass compiles and warms up
+        *_, peak = loop()
         if given.device == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-        timed(epochs[variant], given.device)
-        if given.device == "cuda":
-            peak = torch.cuda.max_memory_allocated() - before
             entry.setdefault("peak_mib", {})[variant] = peak / 2**20
     for turn in range(given.rounds):
         entry["product_gflops"].append(product_rate(given.device))
         for variant in _in_turn(VARIANTS, turn):
-            seconds, _ = timed(epochs[variant], given.device)
+            seconds, *_ = loops[variant]()
             entry["seconds"][variant].append(seconds / given.steps)
         last = ", ".join(f"{v} {entry['seconds'][v][-1]:.3f} s" for v in VARIANTS)
         print(f"{name}, step, round {turn + 1}/{given.rounds}: {last}; product "
@@ -131,6 +127,17 @@ def training_rounds(name: str, given):
              zip(entry["seconds"]["ours"], entry["product_gflops"], strict=True)]
     print("{}, ours: {:.1f} GFLOP a step, {:.0f} % [{:.0f}, {:.0f}] of the product's rate".format(
         name, work, *spread(share)), flush=True)
+
+
+def training_loop(variant: str, name: str, settings, given):
+    """What a worker does when asked: one pass; gives seconds, its loss and the peak of memory."""
+    settle(given, fast=variant == "ours")
+    split = data.load(given.dataset, config.resolve(given.data_root), "train")
+    split = split.take(given.steps * given.batch_size).to(given.device)
+    torch.manual_seed(0)  # the same weights for every variant
+    model = models.create(name, num_classes=len(split.classes)).to(given.device)
+    epoch = epoch_of(variant, model, split, settings)
+    return lambda: (*timed(epoch, given.device), cost.peak_bytes(given.device))
 
 
 def epoch_of(variant: str, model, split, settings):
@@ -186,7 +193,7 @@ def autoattack_rounds(name: str, given):
 
     A stage gets the images that the stages before it left standing, on each side its own.
     """
-    settings, model = robust_model(name, given)
+    settings, model = robust_model(name, given)  # trained here once, before the workers ask for it
     test = data.load(given.dataset, config.resolve(given.data_root), "test")
     test = test.take(given.images).to(given.device)
     clean = evaluate.correct(model, test.x, test.labels, batch_size=ATTACK_BATCH)
@@ -198,11 +205,13 @@ def autoattack_rounds(name: str, given):
              "standing": {stage: {side: [] for side in SIDES} for stage in stages},
              "differing": {stage: [] for stage in stages},
              "flags": {stage: {} for stage in stages}}
+    sides = {side: Worker(attacker, side, name, given) for side in SIDES}
     for turn in range(given.attack_rounds):
         standing = {side: torch.ones(given.images, dtype=torch.bool) for side in SIDES}
         for stage in stages:
             for side in _in_turn(SIDES, turn):
-                seconds, flags = attack(side, model, test, standing[side], stage, settings.eps)
+                seconds, flags = sides[side](standing[side].tolist(), stage)
+                flags = torch.tensor(flags)
                 standing[side] = flags
                 entry["seconds"][stage][side].append(seconds)
                 entry["standing"][stage][side].append(int(flags.sum()))
@@ -218,18 +227,25 @@ def autoattack_rounds(name: str, given):
     _print_ratio(f"{name}, AutoAttack", total["published"], total["ours"])
 
 
-def attack(side: str, model, test, standing, stage: str, eps: float):
-    """(seconds, flags): which of the standing images one stage leaves standing, bool (N,), CPU."""
-    if not standing.any():
-        return 0.0, standing
-    chosen = standing.nonzero()[:, 0]
-    here = chosen.to(test.labels.device)
+def attacker(side: str, name: str, given):
+    """What a worker does when asked: one stage on the standing images; gives seconds, flags."""
+    settle(given, fast=side == "ours")
+    settings, model = robust_model(name, given)
+    test = data.load(given.dataset, config.resolve(given.data_root), "test")
+    test = test.take(given.images).to(given.device)
     run = {"published": stock_stage, "ours": our_stage}[side]
-    x, y = test.x[here], test.labels[here]
-    seconds, held = timed(lambda: run(model, x, y, stage, eps), y.device.type)
-    flags = torch.zeros_like(standing)
-    flags[chosen] = held.cpu()
-    return seconds, flags
+
+    def attack(standing: list[bool], stage: str):
+        if not any(standing):
+            return 0.0, standing
+        here = torch.tensor(standing, device=given.device).nonzero()[:, 0]
+        x, y = test.x[here], test.labels[here]
+        seconds, held = timed(lambda: run(model, x, y, stage, settings.eps), given.device)
+        flags = torch.zeros(len(standing), dtype=torch.bool)
+        flags[here.cpu()] = held.cpu()
+        return seconds, flags.tolist()
+
+    return attack
 
 
 def stock_stage(model, x, y, stage: str, eps: float):
@@ -260,7 +276,40 @@ def robust_model(name: str, given):
     return settings, models.load_checkpoint(model, run.checkpoint("best")).to(given.device).eval()
 
 
-# ---- time
+# ---- processes and time
+
+def settle(given, *, fast: bool):
+    """Set up this process; TF32 for convolutions and products or for neither, to compare rates."""
+    cost.settle(given.threads, fast=fast)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
+
+
+class Worker:
+    """A process that builds a function once, `build(*given)`, and then calls it when asked."""
+
+    def __init__(self, build, *given):
+        fresh = multiprocessing.get_context("spawn")
+        self.pipe, other = fresh.Pipe()
+        fresh.Process(target=_serve, args=(other, build, given), daemon=True).start()
+        other.close()
+
+    def __call__(self, *words):
+        try:
+            self.pipe.send(words)
+            return self.pipe.recv()
+        except (EOFError, ConnectionError):
+            raise RuntimeError("a worker process ended; its error stands above") from None
+
+
+def _serve(pipe, build, given):
+    work = build(*given)
+    while True:
+        try:
+            words = pipe.recv()
+        except EOFError:  # nobody asks any more
+            return
+        pipe.send(work(*words))
+
 
 def timed(work, device: str):
     """(seconds, result) of work(), with everything that it queued on a GPU done."""

@@ -1,8 +1,10 @@
-"""What a run will cost, measured before it starts: seconds of a few steps, bytes of one image."""
+"""What a run will cost, told before it starts, and how its process uses threads and memory."""
 
 from __future__ import annotations
 
 import copy
+import ctypes
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,23 @@ CGROUP = Path("/sys/fs/cgroup")
 WEIGHTS = 6
 # gradients of activations, and a convolution's workspace, beside the activations themselves
 OVERHEAD = 1.5
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
+
+
+def settle(threads: int | None, *, fast: bool = True) -> None:
+    """Set up this process for long work on the CPU: torch's threads and what becomes of memory.
+
+    Tensors of some megabytes are freed and asked for again in every layer. By default the C
+    library hands them back to the kernel, which fills each page with zeros before it lends it
+    again; with `fast`, freed memory stays with the process. Only glibc has these two knobs
+    (mallopt(3)); elsewhere nothing is done. Results do not depend on it.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if fast and mallopt:
+        mallopt(M_TRIM_THRESHOLD, -1)  # never give back the top of the heap
+        mallopt(M_MMAP_MAX, 0)  # and take large tensors from there, too
 
 
 def activation_bytes(model: nn.Module, x: Tensor) -> float:

@@ -17,8 +17,8 @@ import torch
 
 from frlib import attacks, cost, data, evaluate, models, spectral, zoo
 from frlib.config import METHODS, Config, resolve
+from frlib.fingerprint import code_fingerprint
 from frlib.results import (
-    code_fingerprint,
     file_checksum,
     lock,
     provenance,
@@ -32,6 +32,17 @@ log = logging.getLogger("frlib")
 # the modules that decide a result, given the checkpoint
 CODE = ("attacks", "data", "evaluate", "judge", "models", "spectral")
 ATTACKS = ("clean", "fgsm", "pgd20", "cw", "aa")
+
+
+def code() -> str:
+    """The fingerprint of the code that a result depends on."""
+    return code_fingerprint("judge._judge", modules=CODE)
+
+
+def figures_code() -> str:
+    """The fingerprint of the code that the figures of notebook 05 depend on."""
+    return code_fingerprint("spectral", "evaluate.correct", "attacks.pgd", "models.freeze",
+                            modules=CODE)
 
 
 def siblings(label: str) -> list[str]:
@@ -72,7 +83,7 @@ def judge(config: Config) -> dict:
     identity = {"config": config.group("train", "judge"),
                 "checkpoint_sha256": file_checksum(run.checkpoint(which)),
                 "code": {"train": read_json(run.dir / "config.json")["code"],
-                         "judge": code_fingerprint(*CODE)}}
+                         "judge": code()}}
     about = {"method": config.method, "checkpoint": which, "history": run.history,
              "epoch": torch.load(run.checkpoint(which), "cpu", weights_only=True)["epoch"],
              "train_provenance": finished["provenance"]}
@@ -95,7 +106,7 @@ def judge_checkpoint(name: str, path: str | Path, config: Config) -> dict:
                 "checkpoint_sha256": file_checksum(path),
                 "model": {"name": name, "architecture": entry.architecture,
                           "mean": entry.mean, "std": entry.std},
-                "code": {"judge": code_fingerprint(*CODE)}}
+                "code": {"judge": code()}}
     about = {"checkpoint": path.name, "history": [],
              "published": {"clean": entry.clean, "aa": entry.autoattack, "eps": entry.eps}}
     return _stored(config, zoo.label(name), identity, about, {},
@@ -130,8 +141,7 @@ def _stored(config, label, identity, about, finished, load) -> dict:
 def _judge(config, label, work, finished, load) -> dict:
     """Every attack on the "best" that `load` gives, and clean and PGD-20 on its "last", if any."""
     device = device_of(config)
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    cost.settle(config.threads, fast=config.fast)
     test = data.load(config.dataset, resolve(config.data_root), "test").take(config.judge_images)
     x, y = test.to(device).x, test.labels.to(device)
     found = {which: model.to(device) for which, model in load(len(test.classes)).items()}

@@ -14,7 +14,7 @@ import numpy as np
 
 from frlib import cost, judge, train
 from frlib.config import project_root
-from frlib.results import atomic, code_fingerprint, read_json
+from frlib.results import atomic, read_json
 from frlib.verdict import NOT_RUN, TABLE1_METHOD, VERDICTS, evidence, find, interval, paper, verdict
 
 PAGES = ("paper_table1", "paper_table2", "headline", "claims", "table1", "table2", "readings",
@@ -262,8 +262,8 @@ def provenance(preset: str, results: dict, name: str = "provenance") -> str:
 
 
 def current_code() -> dict[str, str]:
-    """Fingerprints of the code that trains and that judges, as it is now."""
-    return {"train": code_fingerprint(*train.CODE), "judge": code_fingerprint(*judge.CODE)}
+    """Fingerprints of the code that trains, judges and draws, as it is now."""
+    return {"train": train.code(), "judge": judge.code(), "figures": judge.figures_code()}
 
 
 def _origin(label, seed, result, current) -> list:

@@ -95,14 +95,6 @@ def file_checksum(path: str | Path) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
-def code_fingerprint(*modules: str) -> str:
-    """A short hash over the source of these frlib modules: it changes when they do."""
-    folder, digest = Path(__file__).parent, hashlib.sha256()
-    for module in sorted(modules):
-        digest.update((folder / f"{module}.py").read_bytes())
-    return digest.hexdigest()[:12]
-
-
 def provenance(device: str = "cpu") -> dict:
     """Where and with what a number is made: commit, dirty flag, versions, device, threads, date."""
     import torch

@@ -22,18 +22,11 @@ from tqdm.auto import tqdm
 
 from frlib import attacks, averaging, cost, data, evaluate, losses, models
 from frlib.config import METHODS, Config, resolve
-from frlib.results import (
-    atomic,
-    code_fingerprint,
-    file_checksum,
-    lock,
-    provenance,
-    read_json,
-    write_json,
-)
+from frlib.fingerprint import code_fingerprint
+from frlib.results import atomic, file_checksum, lock, provenance, read_json, write_json
 
 log = logging.getLogger("frlib")
-# the modules that decide a run's numbers
+# the modules that may decide a run's numbers; `code` says what of them does
 CODE = ("attacks", "averaging", "data", "evaluate", "losses", "models", "train")
 
 
@@ -122,6 +115,11 @@ def train(config: Config) -> Run:
     return run
 
 
+def code() -> str:
+    """The fingerprint of the code that a run's numbers depend on."""
+    return code_fingerprint("train.train", modules=CODE)
+
+
 def averages(method: str) -> bool:
     """Whether a result is read from the averaged weights of this training."""
     return any(trained == method and which == "swa-best" for trained, which in METHODS.values())
@@ -134,8 +132,7 @@ def attack_precision(config: Config, device: str) -> str:
 
 
 def _train(run: Run, config: Config, device: str) -> None:
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    cost.settle(config.threads, fast=config.fast)
     split = {name: data.load(config.dataset, resolve(config.data_root), name)
              for name in data.SPLITS}
     train_set = split["train"].take(config.train_size).to(device)
@@ -157,7 +154,7 @@ def _train(run: Run, config: Config, device: str) -> None:
     state = {"epoch": 0, "history": [], "best": -1.0, "swa_best": -1.0}
     state = _resume(run, model, average, optimizer, generator) or state
     write_json(run.dir / "config.json", {**config.group("train"),
-                                         "code": code_fingerprint(*CODE)})
+                                         "code": code()})
     frozen = fast_copy(model, config, device)
     if state["epoch"] < config.epochs:
         told = forecast(model, train_set, curves, config, state["epoch"], frozen)
@@ -362,16 +359,16 @@ def _same_run(run: Run) -> bool:
     if not path.is_file():
         return False
     stored, wanted = read_json(path), run.config.group("train")
-    code = stored.pop("code", None)
+    made_by = stored.pop("code", None)
     wanted = json.loads(json.dumps(wanted))
     differing = [f"{k} = {stored[k]!r} there, {wanted[k]!r} asked for"
                  for k in wanted if k in stored and stored[k] != wanted[k]]
     if differing:
         raise RuntimeError(f"{run.dir} holds a run with other settings ({'; '.join(differing)}); "
                            "choose another runs_dir or delete it")
-    if code == code_fingerprint(*CODE) and stored.keys() == wanted.keys():
+    if made_by == code() and stored.keys() == wanted.keys():
         return True
-    aside = run.dir / f"code-{code}"
+    aside = run.dir / f"code-{made_by}"
     aside.mkdir(exist_ok=True)
     for file in run.dir.glob("*.*"):
         if file.is_file() and file.name != ".lock":

@@ -101,9 +101,19 @@ def test_none_of_the_variants_always_runs_first():
     assert sorted(speed._in_turn(("a", "b", "c"), 5)) == ["a", "b", "c"]
 
 
-def test_a_stage_without_images_takes_no_time(digits, network):
-    none = torch.zeros(24, dtype=torch.bool)
-    assert speed.attack("ours", network, digits, none, "square", 0.1) == (0.0, none)
+def test_a_stage_without_images_takes_no_time(digits, network, monkeypatch):
+    monkeypatch.setattr(speed, "robust_model", lambda *_: (config.Config(), network))
+    given = speed._parse(["--images", "3", "--threads", "1"])
+    none = [False] * 3
+    for side in speed.SIDES:
+        assert speed.attacker(side, "resnet8-16", given)(none, "square") == (0.0, none)
+
+
+def test_a_worker_that_fails_is_told(capfd):
+    worker = speed.Worker(int, "no number")
+    with pytest.raises(RuntimeError, match="a worker process ended"):
+        worker()
+    assert "invalid literal" in capfd.readouterr().err
 
 
 def test_a_tiny_run_reaches_the_book(tmp_path, monkeypatch, capsys):

@@ -1,5 +1,9 @@
 """The forecast of memory and time: right on what can be counted by hand, and before any work."""
 
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -48,6 +52,27 @@ def test_too_much_is_refused_with_both_figures(monkeypatch):
     cost.refuse_if_too_big(2 * cost.GIB, "cpu", "advice")
     with pytest.raises(MemoryError, match=r"about 3\.5 GiB of memory, 2\.0 are free on cuda; ad"):
         cost.refuse_if_too_big(3.5 * cost.GIB, "cuda", "advice")
+
+
+KEPT = """
+import resource, sys, torch
+from frlib import cost
+cost.settle(1, fast=sys.argv[1] == "fast")
+for _ in range(20):
+    torch.ones(48, 2**20)  # 192 MiB, freed at once
+print(torch.get_num_threads(), resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these knobs")
+def test_freed_memory_is_kept():
+    """The kernel lends the pages of a tensor once, not twenty times."""
+    faults = {}
+    for mode in ("fast", "plain"):
+        threads, faults[mode] = map(int, subprocess.check_output(
+            [sys.executable, "-c", KEPT, mode], text=True).split())
+        assert threads == 1
+    assert faults["plain"] > 2 * faults["fast"]
 
 
 def test_the_first_call_is_not_timed():

@@ -235,7 +235,7 @@ def test_masking_is_seen_where_it_is_and_only_there(settings, monkeypatch, level
 
 def test_a_result_of_older_code_is_moved_aside(settings, monkeypatch, caplog):
     first = judge.judge(settings())
-    monkeypatch.setattr(judge, "code_fingerprint", lambda *_: "newc0de")
+    monkeypatch.setattr(judge, "code", lambda: "newc0de")
     second = judge.judge(settings())
     assert second["scores"] == first["scores"] and second["code"]["judge"] == "newc0de"
     old, = judge.result_path(settings()).parent.glob("code-*/seed0.json")

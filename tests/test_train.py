@@ -113,7 +113,7 @@ def test_a_finished_run_holds_what_it_promises(unbroken):
     assert finished["checkpoints"] == {name: results.file_checksum(unbroken.checkpoint(name))
                                        for name in ("best", "swa-best")}
     stored = json.loads((unbroken.dir / "config.json").read_text())
-    assert stored["eps"] == 8 / 255 and stored["code"] == train.code_fingerprint(*train.CODE)
+    assert stored["eps"] == 8 / 255 and stored["code"] == train.code()
 
 
 def test_best_is_the_epoch_with_the_highest_validation_accuracy_under_attack(unbroken):
@@ -301,11 +301,11 @@ def test_a_run_with_other_settings_is_refused(settings, unbroken, monkeypatch):
 
 def test_a_run_of_older_code_is_moved_aside(settings, unbroken, monkeypatch, caplog):
     with monkeypatch.context() as patch:
-        patch.setattr(train, "code_fingerprint", lambda *_: "0ldc0de")
+        patch.setattr(train, "code", lambda: "0ldc0de")
         old = train.train(settings(epochs=1))
         history, weights = old.history, old.checkpoint("best").read_bytes()
         with caplog.at_level(logging.WARNING, logger="frlib"):
-            patch.setattr(train, "code_fingerprint", lambda *_: "newc0de")
+            patch.setattr(train, "code", lambda: "newc0de")
             run = train.train(settings(epochs=1))
     aside = run.dir / "code-0ldc0de"
     assert "made by older code" in caplog.text and str(aside) in caplog.text
