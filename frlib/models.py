@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 
+NORMALISATION = ("mean", "std", "mu", "sigma")  # its names in checkpoints
+
+
 class Classifier(nn.Module):
     """Holds the optional normalisation; subclasses give `logits`."""
 
@@ -177,10 +180,29 @@ def create(name: str, *, num_classes: int = 10, mean=None, std=None) -> nn.Modul
 def load_checkpoint(model: nn.Module, path: str | Path) -> nn.Module:
     """Read weights into `model` and return it: RobustBench-format files and our own.
 
+    The file's mean and std, if any, are left out: `model` keeps its own. Raises what `read_weights`
+    raises, and ValueError for weights of another architecture (naming the first misfits).
+    """
+    state = {key: value for key, value in read_weights(path).items() if key not in NORMALISATION}
+    expected = {k: v for k, v in model.state_dict().items() if k not in NORMALISATION}
+    misfits = [f"missing {k}" for k in expected.keys() - state.keys()
+               if not k.endswith("num_batches_tracked")]
+    misfits += [f"unexpected {k}" for k in state.keys() - expected.keys()]
+    misfits += [f"{k} is {tuple(state[k].shape)}, the model needs {tuple(v.shape)}"
+                for k, v in expected.items() if k in state and state[k].shape != v.shape]
+    if misfits:
+        raise ValueError(f"{path}: weights of another architecture than the model's: "
+                         f"{'; '.join(sorted(misfits)[:4])} ({len(misfits)} misfits)")
+    model.load_state_dict(state, strict=False)
+    return model
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The named tensors of a checkpoint file, on the CPU, under the names of this module.
+
     Only tensors and plain containers are read; code in a pickle is refused, never run. A
-    `state_dict` wrapper, a leading `module.` or `model.`, dead `sub_block1.*` entries and missing
-    or extra mean/std are accepted. Raises FileNotFoundError; ValueError for a file with code in
-    it, a damaged file, or weights of another architecture (naming the first misfits).
+    `state_dict` wrapper, a leading `module.` or `model.` and dead `sub_block1.*` entries are
+    undone. Raises FileNotFoundError; ValueError for a file with code in it or a damaged one.
     """
     path = Path(path)
     if not path.is_file():
@@ -198,20 +220,8 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> nn.Module:
         raise ValueError(f"{path}: holds no state_dict of named tensors")
     for prefix in ("module.", "model."):
         state = {key.removeprefix(prefix): value for key, value in state.items()}
-    optional = {"mean", "std", "mu", "sigma"}
-    state = {key: value for key, value in state.items()
-             if "sub_block1." not in key and key not in optional | {"n_averaged"}}
-    expected = {k: v for k, v in model.state_dict().items() if k not in optional}
-    misfits = [f"missing {k}" for k in expected.keys() - state.keys()
-               if not k.endswith("num_batches_tracked")]
-    misfits += [f"unexpected {k}" for k in state.keys() - expected.keys()]
-    misfits += [f"{k} is {tuple(state[k].shape)}, the model needs {tuple(v.shape)}"
-                for k, v in expected.items() if k in state and state[k].shape != v.shape]
-    if misfits:
-        raise ValueError(f"{path}: weights of another architecture than the model's: "
-                         f"{'; '.join(sorted(misfits)[:4])} ({len(misfits)} misfits)")
-    model.load_state_dict(state, strict=False)
-    return model
+    return {key: value for key, value in state.items()
+            if "sub_block1." not in key and key != "n_averaged"}
 
 
 def freeze(model, *, fast: bool = True, precision: str = "float32"):

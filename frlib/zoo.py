@@ -89,12 +89,15 @@ def find(name: str) -> Entry:
 def load(name: str, path: str | Path, num_classes: int = 10) -> nn.Module:
     """The network `name` (see `find`) with the weights of the file `path`, in eval mode.
 
-    Its normalisation is the table's: mean and std in the file are not read. Raises what `find` and
-    `models.load_checkpoint` raise.
+    A known name is normalised as the table says, whatever its file holds; a file of your own by the
+    mean and std in it, if it has them. Raises what `find` and `models.load_checkpoint` raise.
     """
     entry = find(name)
-    model = models.create(entry.architecture, num_classes=num_classes, mean=entry.mean,
-                          std=entry.std)
+    inside = {"mean": entry.mean, "std": entry.std}
+    if name not in KNOWN:
+        weights = models.read_weights(path)
+        inside = {k: weights[k].flatten().tolist() for k in ("mean", "std") if k in weights}
+    model = models.create(entry.architecture, num_classes=num_classes, **inside)
     return models.load_checkpoint(model, path).eval()
 
 
