@@ -1,4 +1,4 @@
-# make book | test | mini | cifar100-subset | resnet18 | paper | test-gpu | publish | clean
+# make book | test | mini | ablations | cifar100-subset | resnet18 | paper | test-gpu | publish | clean
 PYTHON ?= python3
 DATA ?= data
 JOBS ?= 2
@@ -8,13 +8,16 @@ SNAKEMAKE = $(RUN) snakemake -j$(JOBS) --rerun-incomplete --nolock --quiet rules
 NBVAL = rm -rf _build/nbval && FRLIB_ROOT=$(CURDIR)/_build/nbval TQDM_DISABLE=1 \
 	$(RUN) pytest -q --nbval-lax -p no:cacheprovider notebooks
 
-.PHONY: book mini cifar100-subset resnet18 paper test test-gpu publish clean
+.PHONY: book mini ablations cifar100-subset resnet18 paper test test-gpu publish clean
 
 book: .venv/ready            ## the smoke preset on embedded data, then the book in _build/html
 	$(SNAKEMAKE) preset=smoke
 
 mini resnet18 paper: .venv/ready  ## the same pipeline with another preset: make mini DATA=folder
 	$(SNAKEMAKE) preset=$@
+
+ablations: .venv/ready       ## the choices of the book's ledger, one by one, at PRESET (mini)
+	$(SNAKEMAKE) preset=$(or $(PRESET),mini) -- ablations
 
 cifar100-subset: .venv/ready ## a preset that has results but no pages of its own
 	$(SNAKEMAKE) preset=$@ -- results

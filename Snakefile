@@ -54,7 +54,9 @@ def finished(label, seed=SEED):
     return f"{RUNS}/{NAME}/{run_of(label)}/seed{seed}/finished.json"
 
 
-RESULTS = [f"{RUNS}/results/{NAME}/{label}/seed{seed}.json" for label in LABELS for seed in SETTINGS.seeds]
+RESULTS, ABLATIONS = ([f"{RUNS}/results/{NAME}/{label}/seed{seed}.json"
+                       for label in labels for seed in SETTINGS.seeds]
+                      for labels in (LABELS, SETTINGS.ablations))
 FIGURES = f"{RUNS}/results/{NAME}/figures/seed{SEED}.json"
 GENERATED = [f"book/generated/{page}.md" for page in report.PAGES]
 COMMITTED = sorted(map(str, Path("results").rglob("*.json")))
@@ -66,7 +68,7 @@ wildcard_constraints:
     seed="[0-9]+",
 
 
-localrules: generated, book, results
+localrules: generated, book, results, ablations
 
 
 rule book:
@@ -89,6 +91,11 @@ rule book:
 rule results:  # without the pages
     input:
         RESULTS,
+
+
+rule ablations:  # one choice of the ledger changed in each; their results, without pages
+    input:
+        ABLATIONS,
 
 
 rule train:

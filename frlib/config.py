@@ -71,6 +71,8 @@ class Config:
                        choices=("auto", "cpu", "cuda"))
     threads: int = knob(0, "CPU threads, 0: torch's own choice", low=0, group="place")
     runs: tuple = knob((), "labels of the runs that the pipeline trains", group="place")
+    ablations: tuple = knob((), "results that differ in one choice of the ledger, for `make "
+                            "ablations`", group="place")
     seeds: tuple = knob((0,), "seeds that the pipeline runs", group="place")
 
     dataset: str = knob("cifar10", "name of the data set", choices=DATASETS)
@@ -191,7 +193,7 @@ def load(preset: str = "smoke", **changes) -> Config:
         values |= OFFICIAL[METHODS[method][0]]
     values |= changes
     config = Config(**{key: _check(key, value) for key, value in values.items()})
-    for label in config.runs:
+    for label in config.runs + config.ablations:
         parse_label(label)
     return config
 

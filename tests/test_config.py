@@ -84,6 +84,7 @@ WRONG = {
     "one label": ({"runs": "at"}, "runs = 'at': must be of type tuple"),
     "wrong label": ({"runs": ["at", "atfr"]}, "method = 'atfr': choose one of"),
     "wrong change": ({"runs": ["at@epoch=3"]}, "unknown parameter 'epoch'"),
+    "wrong ablation": ({"ablations": ["atfr"]}, "method = 'atfr': choose one of"),
 }
 
 
@@ -116,7 +117,7 @@ def test_every_preset_of_the_book_loads(name):
     c = load(name)
     assert c.preset_name == path.stem == name and c.label == c.method
     assert path.read_text().splitlines().count(f"preset: {name}") == 1
-    for label in c.runs:
+    for label in c.runs + c.ablations:
         assert load(name, **parse_label(label)).label == label
 
 
