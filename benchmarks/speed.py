@@ -193,9 +193,8 @@ def autoattack_rounds(name: str, given):
 
     A stage gets the images that the stages before it left standing, on each side its own.
     """
-    settings, model = robust_model(name, given)  # trained here once, before the workers ask for it
-    test = data.load(given.dataset, config.resolve(given.data_root), "test")
-    test = test.take(given.images).to(given.device)
+    settings, path = robust_run(name, given)
+    model, test = robust_model(name, path, given)
     clean = evaluate.correct(model, test.x, test.labels, batch_size=ATTACK_BATCH)
     stages = evaluate.STAGES
     entry = {"setting": {"dataset": given.dataset, "data": test.checksum, "images": given.images,
@@ -205,7 +204,7 @@ def autoattack_rounds(name: str, given):
              "standing": {stage: {side: [] for side in SIDES} for stage in stages},
              "differing": {stage: [] for stage in stages},
              "flags": {stage: {} for stage in stages}}
-    sides = {side: Worker(attacker, side, name, given) for side in SIDES}
+    sides = {side: Worker(attacker, side, name, settings.eps, path, given) for side in SIDES}
     for turn in range(given.attack_rounds):
         standing = {side: torch.ones(given.images, dtype=torch.bool) for side in SIDES}
         for stage in stages:
@@ -227,12 +226,10 @@ def autoattack_rounds(name: str, given):
     _print_ratio(f"{name}, AutoAttack", total["published"], total["ours"])
 
 
-def attacker(side: str, name: str, given):
+def attacker(side: str, name: str, eps: float, path, given):
     """What a worker does when asked: one stage on the standing images; gives seconds, flags."""
     settle(given, fast=side == "ours")
-    settings, model = robust_model(name, given)
-    test = data.load(given.dataset, config.resolve(given.data_root), "test")
-    test = test.take(given.images).to(given.device)
+    model, test = robust_model(name, path, given)
     run = {"published": stock_stage, "ours": our_stage}[side]
 
     def attack(standing: list[bool], stage: str):
@@ -240,7 +237,7 @@ def attacker(side: str, name: str, given):
             return 0.0, standing
         here = torch.tensor(standing, device=given.device).nonzero()[:, 0]
         x, y = test.x[here], test.labels[here]
-        seconds, held = timed(lambda: run(model, x, y, stage, settings.eps), given.device)
+        seconds, held = timed(lambda: run(model, x, y, stage, eps), given.device)
         flags = torch.zeros(len(standing), dtype=torch.bool)
         flags[here.cpu()] = held.cpu()
         return seconds, flags.tolist()
@@ -263,17 +260,23 @@ def our_stage(model, x, y, stage: str, eps: float):
         return evaluate.autoattack(model, x, y, eps=eps, batch_size=ATTACK_BATCH, seed=0).robust
 
 
-def robust_model(name: str, given):
-    """(settings, network): adversarially trained by the preset, now or by an earlier call."""
+def robust_run(name: str, given):
+    """(settings, checkpoint): adversarially trained by the preset, now or by an earlier call."""
     settings = config.load(given.preset, method="at", model=name, dataset=given.dataset,
                            data_root=given.data_root, runs_dir=given.runs_dir,
                            device=given.device, threads=given.threads)
     split = data.load(given.dataset, config.resolve(given.data_root), "train")
     settings = dataclasses.replace(settings, train_size=min(settings.train_size, len(split)))
     print(f"{name}: adversarial training, unless it is in {given.runs_dir}", flush=True)
-    run = train.train(settings)
-    model = models.create(name, num_classes=len(split.classes))
-    return settings, models.load_checkpoint(model, run.checkpoint("best")).to(given.device).eval()
+    return settings, train.train(settings).checkpoint("best")
+
+
+def robust_model(name: str, path, given):
+    """(network, test images): what is attacked."""
+    test = data.load(given.dataset, config.resolve(given.data_root), "test")
+    test = test.take(given.images).to(given.device)
+    model = models.create(name, num_classes=len(test.classes))
+    return models.load_checkpoint(model, path).to(given.device).eval(), test
 
 
 # ---- processes and time

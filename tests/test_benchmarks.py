@@ -101,12 +101,13 @@ def test_none_of_the_variants_always_runs_first():
     assert sorted(speed._in_turn(("a", "b", "c"), 5)) == ["a", "b", "c"]
 
 
-def test_a_stage_without_images_takes_no_time(digits, network, monkeypatch):
-    monkeypatch.setattr(speed, "robust_model", lambda *_: (config.Config(), network))
+def test_a_stage_without_images_takes_no_time(network, tmp_path):
+    torch.save(network.state_dict(), tmp_path / "weights.pt")
     given = speed._parse(["--images", "3", "--threads", "1"])
     none = [False] * 3
     for side in speed.SIDES:
-        assert speed.attacker(side, "resnet8-16", given)(none, "square") == (0.0, none)
+        attack = speed.attacker(side, "resnet8-16", 0.1, tmp_path / "weights.pt", given)
+        assert attack(none, "square") == (0.0, none)
 
 
 def test_a_worker_that_fails_is_told(capfd):
