@@ -1,4 +1,4 @@
-# make book | test | mini | ablations | cifar100-subset | resnet18 | paper | test-gpu | publish | clean
+# make book | test | site | mini | ablations | cifar100-subset | resnet18 | paper | test-gpu | publish | clean
 PYTHON ?= python3
 DATA ?= data
 JOBS ?= 2
@@ -8,10 +8,13 @@ SNAKEMAKE = $(RUN) snakemake -j$(JOBS) --rerun-incomplete --nolock --quiet rules
 NBVAL = rm -rf _build/nbval && FRLIB_ROOT=$(CURDIR)/_build/nbval TQDM_DISABLE=1 \
 	$(RUN) pytest -q --nbval-lax -p no:cacheprovider notebooks
 
-.PHONY: book mini ablations cifar100-subset resnet18 paper test test-gpu publish clean
+.PHONY: book site mini ablations cifar100-subset resnet18 paper test test-gpu publish clean
 
 book: .venv/ready            ## the smoke preset on embedded data, then the book in _build/html
 	$(SNAKEMAKE) preset=smoke
+
+site: book                   ## every page of the built book, in a Chromium without network
+	FRLIB_SITE=$(CURDIR)/_build/html $(RUN) pytest -q tests/test_site.py
 
 mini resnet18 paper: .venv/ready  ## the same pipeline with another preset: make mini DATA=folder
 	$(SNAKEMAKE) preset=$@
