@@ -36,7 +36,7 @@ TRAINED = {  # the trainings that a notebook shows
 }
 REPORTS = ["04_attack_benchmark", "05_spectral_figures"]
 NOTEBOOKS = [*TRAINED, *REPORTS]
-SHOWN = ["pages", "plots", "report", "verdict", "zoo"]  # the modules behind what a page shows
+SHOWN = ["origin", "pages", "plots", "report", "tables", "verdict", "zoo"]  # the modules behind what a page shows
 LABELS = [label for run in SETTINGS.runs for label in judge.siblings(run)]
 
 
@@ -172,7 +172,7 @@ rule generated:
         RESULTS,
         FIGURES,
         "book/claims.yml",
-        library("pages", "report", "verdict"),
+        library("origin", "pages", "report", "speed_tables", "tables", "verdict"),
         COMMITTED,
         MEASURED,
     output:

@@ -5,7 +5,7 @@
 Every variant lives in a process of its own, since the way memory is kept is set for a whole process
 (`frlib.cost.settle`). They take turns, round by round, so that a slow spell of the machine meets
 all of them; ratios are taken within a round. The raw seconds go to benchmarks/cpu.json (or
-cuda.json) after every round, and `frlib.report.speed` makes the book's tables of them.
+cuda.json) after every round, and `frlib.speed_tables` makes the book's tables of them.
 """
 
 import argparse
@@ -24,8 +24,8 @@ from pyautoattack import AutoAttack
 from torch.utils.flop_counter import FlopCounterMode
 
 from frlib import config, cost, data, evaluate, models, train
-from frlib.report import ratios, spread
 from frlib.results import pack_flags, provenance, read_json, write_json
+from frlib.speed_tables import ratios, spread
 
 HERE = Path(__file__).resolve().parent
 MODELS = {"cpu": ("resnet8-16", "resnet18-16"), "cuda": ("resnet8-16", "resnet18-16", "resnet18")}

@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-
 NORMALISATION = ("mean", "std", "mu", "sigma")  # its names in checkpoints
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from frlib import report
+from frlib import origin, report
 from frlib.config import Config, project_root, resolve
 from frlib.results import unpack_flags
+from frlib.tables import NONE, SMOKE_MARK, html_table, percent
 from frlib.train import criterion
 from frlib.verdict import LEVEL, NOT_RUN, interval, paper, sign_flip
 
@@ -29,7 +30,7 @@ NO_GRADIENT = 0.01  # a network that gradients have trained has one nearly every
 
 def mark(preset: str) -> str | None:
     """The warning that figures of the smoke preset carry."""
-    return report.SMOKE_MARK if preset == "smoke" else None
+    return SMOKE_MARK if preset == "smoke" else None
 
 
 def shown(config: Config, show: str = "") -> tuple[str, dict]:
@@ -43,6 +44,16 @@ def shown(config: Config, show: str = "") -> tuple[str, dict]:
     if not show and name == "smoke" and any(committed.glob(f"{PUBLISHED}/*/seed*.json")):
         name = PUBLISHED
     return name, report.collect(name, resolve(config.runs_dir) / "results", committed)
+
+
+def badge(config: Config, labels=(), show: str = "") -> str:
+    """One line of HTML on a notebook's page: what made the results that it shows, and their files.
+
+    Of the results that `shown` gives, those of `labels`, by default all.
+    """
+    name, collected = shown(config, show)
+    return origin.badge(name, {label: collected[label] for label in labels or collected
+                               if label in collected}, up="../..")
 
 
 def shown_figures(config: Config, show: str = "") -> tuple[str, dict]:
@@ -98,7 +109,7 @@ def best(history: dict[str, list[dict]], key: str) -> dict[str, int]:
 def grid(rows: dict[str, dict[str, float]], preset: str) -> str:
     """{row: {column: accuracy in [0, 1]}} as a table in percent."""
     columns = list(next(iter(rows.values())))
-    return report.html_table(preset, ["", *columns], [
+    return html_table(preset, ["", *columns], [
         [name, *(f"{100 * row[c]:.1f} %" for c in columns)] for name, row in rows.items()])
 
 
@@ -112,7 +123,7 @@ def history_table(history: dict[str, list[dict]], preset: str) -> str:
                          *(f"{100 * row[k]:.1f}" for k in
                            ("val_clean", "val_pgd", "test_clean", "test_pgd")),
                          f"{row['seconds']:.0f} s"])
-    return report.html_table(preset, ["run", "epoch", "", "loss", "val. clean %",
+    return html_table(preset, ["run", "epoch", "", "loss", "val. clean %",
                                       "val. PGD %", "test clean %", "test PGD %", "time"], rows)
 
 
@@ -154,9 +165,9 @@ def low_pass_table(figures: dict, preset: str) -> str:
     """Table 1 as HTML, in percent with 95 % intervals."""
     found = low_pass_lines(figures)
     head = ["", *(str(b) for b in next(iter(found.values()))[0])]
-    rows = [[label, *(report.percent(*ends) for ends in zip(*numbers, strict=True))]
+    rows = [[label, *(percent(*ends) for ends in zip(*numbers, strict=True))]
             for label, (_, *numbers) in found.items()]
-    return report.html_table(preset, head, rows)
+    return html_table(preset, head, rows)
 
 
 def benchmark_table(results: dict[str, dict], preset: str) -> str:
@@ -165,14 +176,14 @@ def benchmark_table(results: dict[str, dict], preset: str) -> str:
     titles = paper()["table2"]["column_titles"].values()
     rows = []
     for label, row in found.items():
-        rows.append([label, *(report.percent(*row[title]) for title in titles)])
+        rows.append([label, *(percent(*row[title]) for title in titles)])
         theirs, ours = results[label].get("published") or {}, results[label].get("config", {})
         if theirs.get("clean") is not None:
             other = "" if theirs["eps"] == ours["eps"] else f", eps = {theirs['eps']:g}"
             rows.append([f"as published{other}", *(
-                f"{theirs[attack]:.2f}" if attack in theirs else report.NONE
+                f"{theirs[attack]:.2f}" if attack in theirs else NONE
                 for attack in paper()["table2"]["column_titles"])])
-    return report.html_table(preset, ["", *titles], rows)
+    return html_table(preset, ["", *titles], rows)
 
 
 def masking(result: dict) -> dict[str, dict | None]:
@@ -207,7 +218,7 @@ def masking_table(results: dict[str, dict], preset: str) -> str:
         loud = [CHECKS[name] for name, check in found.items() if check and check["suspicious"]]
         rows.append([label, *(f"{check['count']} of {check['total']}" if check else NOT_RUN
                               for check in found.values()), "; ".join(loud) or "none"])
-    return report.html_table(preset, ["", *CHECKS.values(), "suspicious"], rows)
+    return html_table(preset, ["", *CHECKS.values(), "suspicious"], rows)
 
 
 def overfitting(result: dict) -> dict:
@@ -231,14 +242,14 @@ def overfitting_table(results: dict[str, dict], preset: str) -> str:
     for label, result in results.items():
         scores = [where.get(attack) for attack in ("clean", "pgd20")
                   for where in (result["scores"], result.get("last", {}))]
-        found, gap = overfitting(result), report.NONE
+        found, gap = overfitting(result), NONE
         if "gap" in found:
             p = f"{found['p']:.2g}" if found["p"] >= 0.001 else "below 0.001"
             gap = f"{round(found['gap'], 1) + 0.0:.1f} (p {p})"
-        rows.append([label, *(f"{100 * s['correct'] / s['total']:.1f}" if s else report.NONE
+        rows.append([label, *(f"{100 * s['correct'] / s['total']:.1f}" if s else NONE
                               for s in scores), gap,
-                     f"{found['peak']:.1f}" if "peak" in found else report.NONE])
-    return report.html_table(preset, ["", "clean %, best", "last", "PGD-20 %, best", "last",
+                     f"{found['peak']:.1f}" if "peak" in found else NONE])
+    return html_table(preset, ["", "clean %, best", "last", "PGD-20 %, best", "last",
                                       "best minus last, points", "curve: highest minus last"], rows)
 
 

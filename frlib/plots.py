@@ -188,6 +188,75 @@ def attack_bars(table, *, title=None, mark=None) -> Figure:
     table: {method: {attack: (accuracy, low, high)}}, fractions; low and high may be None. The
     attacks stand in the order they first appear; one a method lacks is shown as "not run".
     """
+    return _bars(table, "attack", "accuracy (%)", {}, title, mark)
+
+
+def band_shares(table, white, *, title=None, mark=None) -> Figure:
+    """Share of an attack's energy in bands of frequencies: points with bars for their intervals.
+
+    table: {model: {band: (share, low, high)}}; white: {band: share of white noise}, drawn dashed.
+    Fractions.
+    """
+    return _bars(table, "band of frequencies", "share of the energy (%)", white, title, mark)
+
+
+def filtered_accuracy(table, *, title=None, mark=None) -> Figure:
+    """Accuracy behind a low-pass filter (above) and without the low frequencies (below).
+
+    table: {model: {"low_pass": (bandwidths, accuracies), "high_pass": likewise}}, fractions.
+    """
+    _need(table)
+    fig, axes = _figure(5.5, rows=2)
+    words = {"low_pass": "b × b frequencies kept", "high_pass": "b × b frequencies taken away"}
+    for (name, what), ax in zip(words.items(), axes[:, 0], strict=True):
+        for index, (label, lines) in enumerate(table.items()):
+            bandwidths, values = lines[name]
+            ax.plot(bandwidths, 100 * np.asarray(values, float), label=label,
+                    **_look(index, index))
+        ax.set_xticks(sorted({b for lines in table.values() for b in lines[name][0]}))
+        ax.set(title=what, ylabel="accuracy (%)", ylim=(0, None))
+        ax.grid(color="#DDDDDD", lw=0.6)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[1, 0].set_xlabel("bandwidth b (cycles / image)")
+    _legend(axes[1, 0])
+    return _finish(fig, title, mark)
+
+
+def frequency_maps(maps, vertical, horizontal, *, label, log=False, title=None,
+                   mark=None) -> Figure:
+    """A heat map over frequencies for each model, all on one scale named `label`.
+
+    maps: {model: 2-D}, a row for each of the frequencies `vertical`, a column for each of
+    `horizontal`, both evenly spaced, in cycles per image. log: a logarithmic scale.
+    """
+    _need(maps)
+    columns = min(3, len(maps))
+    rows = -(-len(maps) // columns)
+    fig, axes = _figure(1.0 + 6.2 / columns * rows, rows=rows, columns=columns)
+    values = np.concatenate([np.ravel(values) for values in maps.values()]).astype(float)
+    top = max(values.max(), 1e-12)
+    scale = {"norm": LogNorm(np.clip(values.min(), top / 1e4, top / 2), top, clip=True)} if log \
+        else {"vmin": 0, "vmax": top}
+    step = np.diff(vertical)[0] if len(vertical) > 1 else 1
+    box = (horizontal[0] - step / 2, horizontal[-1] + step / 2,
+           vertical[-1] + step / 2, vertical[0] - step / 2)
+    for (name, image), ax in zip(maps.items(), axes.flat, strict=False):
+        shown = ax.imshow(image, cmap="viridis", extent=box, interpolation="nearest", **scale)
+        ax.set_title(name.replace(", ", ",\n"), fontsize=9)
+        ax.tick_params(labelsize=8)
+    for ax in axes.flat[len(maps):]:
+        ax.set_visible(False)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("vertical\ncycles / image", fontsize=8)
+    for ax in axes.flat[max(0, len(maps) - columns):len(maps)]:
+        ax.set_xlabel("horizontal\ncycles / image", fontsize=8)
+    bar = fig.colorbar(shown, ax=list(axes.flat), location="bottom", pad=0.03, aspect=40)
+    bar.set_label(label, fontsize=9)
+    return _finish(fig, title, mark)
+
+
+def _bars(table, xlabel, ylabel, levels, title, mark):
+    """A row of `table` per colour, a column per place; levels: {column: a dashed line}."""
     _need(table)
     attacks = list(dict.fromkeys(attack for row in table.values() for attack in row))
     fig, axes = _figure(3.5)
@@ -203,10 +272,40 @@ def attack_bars(table, *, title=None, mark=None) -> Figure:
                     transform=ax.get_xaxis_transform())
     for place in range(1, len(attacks), 2):
         ax.axvspan(place - 0.5, place + 0.5, color="#F2F2F2", zorder=0)
+    for index, (column, level) in enumerate(levels.items()):
+        place = attacks.index(column)
+        ax.hlines(100 * level, place - 0.5, place + 0.5, color=GREY, ls="--",
+                  label=None if index else "white noise")
     ax.set_xlim(-0.5, len(attacks) - 0.5)
     ax.set_xticks(range(len(attacks)), attacks)
     ax.grid(axis="x", visible=False)
-    ax.set(xlabel="attack", ylabel="accuracy (%)")
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    _legend(ax)
+    return _finish(fig, title, mark)
+
+
+def effects(table, *, title=None, mark=None) -> Figure:
+    """What a changed setting does to the accuracy: points with bars for their 95 % intervals.
+
+    table: {run: {attack: (difference, low, high)}} in points, as `frlib.report.effects` gives it.
+    A run is a row, an attack a marker; at 0 the run is like the one it is compared with.
+    """
+    _need(table)
+    attacks = list(dict.fromkeys(attack for row in table.values() for attack in row))
+    fig, axes = _figure(1.2 + 0.55 * len(table))
+    ax, step = axes[0, 0], 0.6 / len(attacks)
+    for index, attack in enumerate(attacks):
+        places = np.array([place for place, row in enumerate(table.values()) if attack in row])
+        values, lows, highs = np.array([row[attack] for row in table.values() if attack in row]).T
+        ax.errorbar(values, places + (index - (len(attacks) - 1) / 2) * step,
+                    xerr=np.stack([values - lows, highs - values]).clip(0), label=attack, ls="",
+                    capsize=3, color=COLORS[index % len(COLORS)], markersize=5,
+                    marker=MARKERS[index % len(MARKERS)])
+    ax.axvline(0, color=GREY, lw=1)
+    ax.set_yticks(range(len(table)), table)
+    ax.set_ylim(len(table) - 0.5, -0.5)
+    ax.grid(axis="y", visible=False)
+    ax.set(xlabel="difference (points of accuracy)", ylabel="run")
     _legend(ax)
     return _finish(fig, title, mark)
 

@@ -7,29 +7,36 @@ several seeds, a table shows their mean, with the interval of one set of test im
 
 from __future__ import annotations
 
-import html
 from pathlib import Path
 
 import numpy as np
 
-from frlib import cost, judge, train
 from frlib.config import project_root
+from frlib.origin import badge, copy_files, costs, provenance
 from frlib.results import atomic, read_json
-from frlib.verdict import NOT_RUN, TABLE1_METHOD, VERDICTS, evidence, find, interval, paper, verdict
+from frlib.speed_tables import speed
+from frlib.tables import NONE, chance, html_table, myst_table, percent, points
+from frlib.verdict import (
+    NOT_RUN,
+    TABLE1_METHOD,
+    VERDICTS,
+    effect,
+    evidence,
+    find,
+    interval,
+    paper,
+    verdict,
+)
 
-PAGES = ("paper_table1", "paper_table2", "headline", "claims", "table1", "table2", "readings",
-         "provenance", "follow_up", "speed")
-NONE = "—"  # there is no such figure
-SMOKE_MARK = "smoke preset: not comparable with the paper"
-SMOKE = f'<div class="smoke-mark">{SMOKE_MARK}</div>\n\n'
 READINGS = {"at": "AT", "at-fr": "AT-FR, class",
             "at-fr@fr_transform=batch-class": "AT-FR, batch-class", "at-swa": "AT-SWA",
             "at-fr-swa": "AT-FR-SWA, class",
             "at-fr-swa@fr_transform=batch-class": "AT-FR-SWA, batch-class"}
 FOLLOW_UP = "cifar100-subset"  # the preset of the second paper's methods
 INPUTS = {"clean": "clean", "pgd20": "PGD-20"}
-LOOPS = {"published": "published", "channels-last": "channels-last", "tensors": "image tensors",
-         "ours": "ours"}  # of benchmarks/speed.py
+METRICS = {"roughness": "roughness of first-layer kernels",  # beyond the columns of table 2
+           "overfitting_gap": "PGD-20, chosen checkpoint minus last"}
+EFFECTS = ("clean", "pgd20", "aa")  # the metrics in which `ablations` measures
 
 
 def collect(preset: str, *folders: str | Path) -> dict[str, dict[int, dict]]:
@@ -51,7 +58,8 @@ def collect(preset: str, *folders: str | Path) -> dict[str, dict[int, dict]]:
         if not isinstance(result, dict) or not isinstance(result.get(key), dict):
             raise ValueError(f"{path}: not a result file (no {key!r}); delete it to compute again")
         root = project_root()
-        name = path.resolve().relative_to(root) if path.resolve().is_relative_to(root) else path
+        name = path.resolve()
+        name = name.relative_to(root) if name.is_relative_to(root) else name
         found.setdefault(label, {})[seed] = {**result, "file": str(name)}
     return found
 
@@ -72,25 +80,9 @@ def _cell(results, label, *path) -> str:
     return percent(*_accuracy(scores))
 
 
-def percent(share: float, low: float, high: float) -> str:
-    """An accuracy and its interval, fractions, as "48.8 [45.7, 51.9]" in percent."""
-    return f"{100 * share:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-
-
-def _table(preset, name, caption, head, rows, classes="numbers", widths=None) -> str:
-    """A captioned list-table, below the mark if the preset is smoke."""
-    options = [f":name: {name}", f":class: {classes}", ":header-rows: 1"]
-    options += [f":widths: {widths}"] if widths else []
-    lines = [f"{'  -' if i else '* -'} {cell}" for row in [head, *rows] for i, cell in
-             enumerate(row)]
-    mark = SMOKE if preset == "smoke" else ""
-    return mark + "\n".join([f"```{{list-table}} {caption}", *options, "", *lines, "```", ""])
-
-
 def _setting(preset: str, results: dict) -> str:
     """What our figures in a table come from: preset, model, data, how many images, seeds."""
-    plain = {label: seeds for label, seeds in results.items()
-             if label != "figures" and "@" not in label}
+    plain = _plain(results)
 
     def stored(*path):
         values = {v for label in plain for v in find(results, label, *path).values()}
@@ -105,14 +97,21 @@ def _setting(preset: str, results: dict) -> str:
             f"{'seed' if len(seeds) == 1 else 'mean of seeds'} {', '.join(map(str, seeds))}.")
 
 
+def _plain(results: dict) -> dict:
+    """The results of methods as the preset has them: of no figures, with no setting changed."""
+    return {label: seeds for label, seeds in results.items()
+            if "@" not in label and find(results, label, "config")}
+
+
 def paper_table1() -> str:
     """Table 1 of the paper, in percent."""
     table = paper()["table1"]
     rows = [[row["model"], INPUTS[row["input"]], *_theirs(row["accuracy"], table["columns"])]
             for row in table["rows"]]
-    return _table(None, "paper-table1", "Table 1 of the paper: ResNet-18, CIFAR-10; accuracy in % "
-                  "by bandwidth of the low-pass filter (32: no filter).",
-                  ["Model", "Input", *table["columns"]], rows)
+    return myst_table(
+        None, "paper-table1", "Table 1 of the paper: ResNet-18, CIFAR-10; accuracy in % by "
+        "bandwidth of the low-pass filter (32: no filter).",
+        ["Model", "Input", *table["columns"]], rows)
 
 
 def paper_table2() -> str:
@@ -120,8 +119,9 @@ def paper_table2() -> str:
     table = paper()["table2"]
     rows = [[table["row_titles"][method], *_theirs(row, table["columns"])]
             for method, row in table["rows"].items()]
-    return _table(None, "paper-table2", "Table 2 of the paper: WRN-34-10, CIFAR-10; accuracy in %.",
-                  ["Method", *table["column_titles"].values()], rows)
+    return myst_table(
+        None, "paper-table2", "Table 2 of the paper: WRN-34-10, CIFAR-10; accuracy in %.",
+        ["Method", *table["column_titles"].values()], rows)
 
 
 def _theirs(accuracies: dict, columns) -> list[str]:
@@ -142,9 +142,10 @@ def table1(preset: str, results: dict) -> str:
     full = find(results, "figures", "full_scale", "clean", "32").values()
     note = "; ".join(sorted({f"the first {score['total']:,} test images of CIFAR-10"
                              for score in full})) or NOT_RUN
-    return _table(preset, "our-table1", "Table 1, rerun: accuracy in % by bandwidth, ours with "
-                  f"95 % intervals. {_setting(preset, results)} “ResNet-18” is the network that "
-                  f"pyautoattack ships: {note}.", ["Model, input", "", *table["columns"]], rows)
+    return myst_table(
+        preset, "our-table1", "Table 1, rerun: accuracy in % by bandwidth, ours with 95 % "
+        f"intervals. {_setting(preset, results)} “ResNet-18” is the network that pyautoattack "
+        f"ships: {note}.", ["Model, input", "", *table["columns"]], rows)
 
 
 def _table2(results: dict) -> tuple[list, list]:
@@ -158,8 +159,9 @@ def _table2(results: dict) -> tuple[list, list]:
 
 def table2(preset: str, results: dict) -> str:
     """Table 2 in percent: the paper's, and ours with 95 % intervals."""
-    return _table(preset, "our-table2", "Table 2, rerun: accuracy in %, ours with 95 % intervals. "
-                  + _setting(preset, results), *_table2(results))
+    return myst_table(
+        preset, "our-table2", "Table 2, rerun: accuracy in %, ours with 95 % intervals. "
+        + _setting(preset, results), *_table2(results))
 
 
 def table2_html(preset: str, results: dict) -> str:
@@ -168,24 +170,15 @@ def table2_html(preset: str, results: dict) -> str:
                       + _setting(preset, results))
 
 
-def html_table(preset, head, rows, *, caption="", classes="numbers") -> str:
-    """A table as plain HTML, scrolling in itself, below the mark if the preset is smoke."""
-    lines = ["<tr>" + "".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in row) + "</tr>"
-             for tag, row in [("th", head), *(("td", row) for row in rows)]]
-    return (f'{SMOKE if preset == "smoke" else ""}<div class="pst-scrollable-table-container">'
-            f'<table class="table {classes}"><caption>{html.escape(caption)}'
-            f'</caption><thead>{lines[0]}</thead><tbody>{"".join(lines[1:])}</tbody></table></div>')
-
-
 CLAIMS = ["", "Claim", "Paper", "Ours", "Verdict"]
 
 
 def claims(preset: str, results: dict) -> str:
     """Every statement of claims.yml with the paper's figures, ours and the verdict."""
     rows = [[*row[:-1], f"**{row[-1]}**"] for row in _claims(results)]
-    return _table(preset, "claims", "The paper's claims and their verdicts; accuracies in %, "
-                  f"differences in points. {_setting(preset, results)}", CLAIMS, rows, "claims",
-                  "5 38 16 27 14")
+    return myst_table(
+        preset, "claims", "The paper's claims and their verdicts; accuracies in %, differences in "
+        f"points. {_setting(preset, results)}", CLAIMS, rows, "claims", "5 38 16 27 14")
 
 
 def claims_html(preset: str, results: dict, ids) -> str:
@@ -208,11 +201,60 @@ def _claims(results: dict) -> list[list[str]]:
     return rows
 
 
+def scope() -> str:
+    """Every statement of claims.yml with the comparison that a program makes of it."""
+    rows = [[s["id"], s["text"], s["where"], _in_words(s["test"])] for s in paper()["statements"]]
+    return myst_table(None, "scope", "The claims of the paper, and what is compared for each.",
+                      ["", "Claim", "Where", "Larger > smaller"], rows, "claims", "6 46 14 34")
+
+
+def _title(metric: str) -> str:
+    return METRICS.get(metric) or paper()["table2"]["column_titles"][metric]
+
+
+def _in_words(test: dict) -> str:
+    """A test of claims.yml, as "PGD-20: AT-FR > AT"."""
+    def width(key):
+        return "no filter" if test[key] == 32 else f"bandwidth {test[key]}"
+
+    if test["kind"] == "methods":
+        titles = paper()["table2"]["row_titles"]
+        than = " and ".join(titles[m] for m in test.get("than", [])) or test["than_value"]
+        return f"{_title(test['metric'])}: {titles.get(test['greater'], test['greater'])} > {than}"
+    if test["kind"] == "bandwidths":
+        return f"{INPUTS[test['input']]}, {test['model']} network: " \
+               f"{width('greater_at_bandwidth')} > {width('than_at_bandwidth')}"
+    return f"{INPUTS[test['input']]}, change from {width('from_bandwidth')} to " \
+           f"{width('to_bandwidth')}: {test['greater']} > {test['than']} network"
+
+
+def verdicts(preset: str, results: dict) -> str:
+    """Every statement of claims.yml as a difference: the paper's, ours with its interval."""
+    titles, rows = paper()["table2"]["row_titles"], []
+    for statement in paper()["statements"]:
+        found = evidence(statement, results)
+        ours = [f"{titles[c['than']] + ': ' if len(found) > 1 else ''}{_difference(c)}"
+                for c in found if c]
+        theirs = statement["paper"]
+        form = "about {:+g}" if statement.get("read_off") else "{:+.2f}"
+        rows.append([statement["id"], form.format(theirs[0] - theirs[1]) if theirs else NONE,
+                     "; ".join(ours) or NOT_RUN, f"**{verdict(statement, results)}**"])
+    return myst_table(
+        preset, "verdicts", "Claim by claim: first side minus second side in points (roughness: in "
+        f"its own unit), ours with 95 % intervals. {_setting(preset, results)}",
+        ["", "Paper", "Ours", "Verdict"], rows, "claims", "6 14 58 22")
+
+
+def _difference(c: dict) -> str:
+    difference = c["left"] - c["right"]
+    return f"{points(difference, *c['interval']) if c['interval'] else f'{difference:+.3f}'} " \
+           f"({chance(c['p'])})"
+
+
 def _compared(c: dict) -> str:
     digits = 3 if "kernels" in c["count"] else 1
     left, right = (f"{round(c[side], digits) + 0.0:.{digits}f}" for side in ("left", "right"))
-    p = f"p = {c['p']:.2g}" if c["p"] >= 0.001 else "p < 0.001"
-    return f"{left} {'=><'[c['order']]} {right} ({p}; {c['count']})"
+    return f"{left} {'=><'[c['order']]} {right} ({chance(c['p'])}; {c['count']})"
 
 
 def headline(preset: str, results: dict) -> str:
@@ -220,8 +262,9 @@ def headline(preset: str, results: dict) -> str:
     found = {s["id"]: verdict(s, results) for s in paper()["statements"]}
     rows = [[name, list(found.values()).count(name),
              ", ".join(i for i in found if found[i] == name) or NONE] for name in VERDICTS]
-    return _table(preset, "headline", "Verdicts on the paper's claims. "
-                  + _setting(preset, results), ["Verdict", "Claims", "Which"], rows, "verdicts")
+    return myst_table(
+        preset, "headline", "Verdicts on the paper's claims. " + _setting(preset, results),
+        ["Verdict", "Claims", "Which"], rows, "verdicts")
 
 
 def readings(preset: str, results: dict) -> str:
@@ -232,10 +275,83 @@ def readings(preset: str, results: dict) -> str:
         terms = [epoch["loss_fr"] for epoch in last if "loss_fr" in epoch]
         rows.append([title, *(_cell(results, label, "scores", c) for c in columns),
                      f"{np.mean(terms):.3g}" if terms else NONE if last else NOT_RUN])
-    return _table(preset, "readings", "The two readings of the transform: accuracy in %, and the "
-                  "mean of the FR term (before λ) over the last epoch of training. "
-                  + _setting(preset, results),
-                  ["Method, reading", *columns.values(), "FR term"], rows)
+    return myst_table(
+        preset, "readings", "The two readings of the transform: accuracy in %, and the mean of the "
+        "FR term (before λ) over the last epoch of training. " + _setting(preset, results),
+        ["Method, reading", *columns.values(), "FR term"], rows)
+
+
+def ablations(preset: str, results: dict) -> str:
+    """What the paper leaves open, and what the other reading changes, in points."""
+    rows = []
+    for entry in paper()["open_details"]:
+        run = f"`{entry['run']}`" if "run" in entry else "no setting"
+        run += ", last checkpoint" if entry.get("scores") == "last" else ""
+        found = [effect(entry, results, metric) for metric in EFFECTS]
+        rows.append([entry["detail"], entry["ours"], f"{entry['other']} ({run})",
+                     *(points(c["left"] - c["right"], *c["interval"]) if c else NOT_RUN
+                       for c in found)])
+    return myst_table(
+        preset, "ablations", "Every open detail: what the other reading changes against ours, in "
+        "points of accuracy, with the 95 % interval of the paired difference. "
+        + _setting(preset, results),
+        ["Detail", "Ours", "Other reading (run)", *map(_title, EFFECTS)], rows, "ledger",
+        "15 17 29 13 13 13")
+
+
+def effects(results: dict) -> dict[str, dict[str, tuple[float, float, float]]]:
+    """{run: {attack: (difference, low, high)}} in points, of the open details that were run."""
+    found = {}
+    for entry in paper()["open_details"]:
+        row = {_title(metric): (c["left"] - c["right"], *c["interval"]) for metric in EFFECTS
+               if (c := effect(entry, results, metric))}
+        if row:
+            last = ", last checkpoint" if entry.get("scores") == "last" else ""
+            found[entry["run"] + last] = row
+    return found
+
+
+def settings(preset: str, results: dict) -> str:
+    """The paper's settings beside those that the results were made with."""
+    said, table2 = paper()["settings"], paper()["table2"]["conditions"]
+    sgd, attack, split = said["optimizer"], said["training_attack"], said["split"]
+    configs = [config for label in _plain(results)
+               for config in find(results, label, "config").values() if "epochs" in config]
+
+    def ours(show) -> str:
+        return " / ".join(dict.fromkeys(str(show(config)) for config in configs)) or NOT_RUN
+
+    def images(key):
+        return lambda c: f"{c[key]:,}" if c[key] else "all"
+
+    def of_255(key):
+        return lambda c: f"{255 * c[key]:.3g}/255"
+
+    rows = [
+        ["Network", table2["architecture"], ours(lambda c: c["model"])],
+        ["Data", said["dataset"], ours(lambda c: c["dataset"])],
+        ["Training images", f"{split['train']:,}", ours(images("train_size"))],
+        ["Validation images", f"{split['val']:,}", ours(images("curve_images"))],
+        ["Test images", f"{split['test']:,}", ours(images("judge_images"))],
+        ["of them for AutoAttack", "not said", ours(images("aa_images"))],
+        ["Epochs", said["epochs"], ours(lambda c: c["epochs"])],
+        ["Batch size", sgd["batch_size"], ours(lambda c: c["batch_size"])],
+        ["Learning rate", sgd["learning_rate"], ours(lambda c: c["lr"])],
+        ["It drops after epochs", ", ".join(map(str, said["learning_rate_drops"])),
+         ours(lambda c: ", ".join(str(int(m * c["epochs"] + 1e-9)) for m in c["milestones"])
+              if c["schedule"] == "step" else c["schedule"])],
+        ["Momentum", sgd["momentum"], ours(lambda c: c["momentum"])],
+        ["Weight decay", sgd["weight_decay"], ours(lambda c: c["weight_decay"])],
+        ["Radius ε", said["epsilon"], ours(of_255("eps"))],
+        ["Attack in training", f"PGD-{attack['steps']}", ours(lambda c: f"PGD-{c['steps']}")],
+        ["Its step α", said["step_size"], ours(of_255("step_size"))],
+        ["λ", said["fr"]["lambda"], ours(lambda c: c["fr_lambda"])],
+        ["Averaging starts after epoch", min(said["learning_rate_drops"]),
+         ours(lambda c: int(c["swa_start"] * c["epochs"] + 1e-9))],
+    ]
+    return myst_table(
+        preset, "settings", f"Settings of the paper's Table 2 and of preset {preset}.",
+        ["Setting", "Paper", "Ours"], rows)
 
 
 def follow_up(results: dict) -> str:
@@ -243,46 +359,12 @@ def follow_up(results: dict) -> str:
     titles = paper()["table2"]["column_titles"]
     rows = [[f"`{label}`", *(_cell(results, label, "scores", c) for c in titles)]
             for label in results]
-    return _table(FOLLOW_UP, "follow-up", "The second paper's methods on a subset of CIFAR-100, "
-                  "100 training and 20 test images a class: accuracy in %, with 95 % intervals. "
-                  + _setting(FOLLOW_UP, results), ["Run", *titles.values()],
-                  rows or [[NOT_RUN] + [NONE] * len(titles)]) \
+    return myst_table(
+        FOLLOW_UP, "follow-up", "The second paper's methods on a subset of CIFAR-100, 100 training "
+        "and 20 test images a class: accuracy in %, with 95 % intervals. "
+        + _setting(FOLLOW_UP, results), ["Run", *titles.values()],
+        rows or [[NOT_RUN] + [NONE] * len(titles)]) \
         + "\n" + provenance(FOLLOW_UP, results, "provenance-follow-up")
-
-
-def provenance(preset: str, results: dict, name: str = "provenance") -> str:
-    """One row per result file: what made it, when, and whether that code has changed since."""
-    head = ["Result", "Seed", "Commit", "Device", "Threads", "torch", "Training", "Judging",
-            "Date (UTC)", "Warnings", "Code", "File"]
-    current = current_code() if results else {}
-    rows = [_origin(label, seed, result, current)
-            for label, seeds in results.items() for seed, result in seeds.items()]
-    return _table(preset, name, f"The run behind each result of preset {preset}.", head,
-                  rows or [[NOT_RUN] + [NONE] * (len(head) - 1)])
-
-
-def current_code() -> dict[str, str]:
-    """Fingerprints of the code that trains, judges and draws, as it is now."""
-    return {"train": train.code(), "judge": judge.code(), "figures": judge.figures_code()}
-
-
-def _origin(label, seed, result, current) -> list:
-    made = [result[k] for k in ("train_provenance", "provenance") if result.get(k)]
-    commits = dict.fromkeys(p["commit"][:7] + ("+dirty" if p["dirty"] else "") for p in made)
-    last = made[-1] if made else {"versions": {}}
-    code, seconds = result.get("code"), result.get("seconds")
-    code = code if isinstance(code, dict) else {}
-    seconds = seconds if isinstance(seconds, dict) else {"judge": seconds}
-    changed = [name for name in current if code.get(name, current[name]) != current[name]]
-    state = f"{', '.join(changed)} code since changed" if changed else "as now" if code else NONE
-    return [f"`{label}`", seed, ", ".join(commits) or NONE, last.get("device", NONE),
-            last.get("threads", NONE), last["versions"].get("torch", NONE),
-            _duration(seconds.get("train")), _duration(seconds.get("judge")),
-            last.get("date", NONE), len(result.get("warnings", [])), state, f"`{result['file']}`"]
-
-
-def _duration(seconds: float | None) -> str:
-    return NONE if seconds is None else cost.duration(seconds)
 
 
 def bars(results: dict) -> dict[str, dict[str, tuple[float, float, float]]]:
@@ -298,127 +380,25 @@ def bars(results: dict) -> dict[str, dict[str, tuple[float, float, float]]]:
     return {label: row for label, row in rows.items() if row}
 
 
-# ---- speed: what benchmarks/speed.py measured
-
-def speed(folder: str | Path) -> str:
-    """A table for each part of each file `folder`/*.json; every ratio is taken from raw seconds.
-
-    ValueError naming the file for damaged JSON or a file that benchmarks/speed.py did not write.
-    """
-    tables = []
-    for path in sorted(Path(folder).glob("*.json")):
-        content = read_json(path)
-        try:
-            tables += [make(path.stem, content[part]) for part, make in
-                       (("train", _speed_train), ("autoattack", _speed_autoattack))
-                       if content.get(part, {}).get("models")]
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: not a benchmark file ({error!r}); measure again") from error
-    return "\n".join(tables) or _table(
-        None, "speed", "Our loop and AutoAttack against those as published.",
-        ["Model", "Seconds", "Times as fast"], [[NOT_RUN, NONE, NONE]])
-
-
-def ratios(above, below) -> list[float]:
-    """above / below, round by round. ValueError for lists of different lengths."""
-    return [a / b for a, b in zip(above, below, strict=True)]
-
-
-def spread(values) -> tuple[float, float, float]:
-    """(median, lowest, highest) of the rounds."""
-    return float(np.median(values)), min(values), max(values)
-
-
-def _spread(values, form: str) -> str:
-    middle, low, high = (format(value, form) for value in spread(values))
-    return f"{middle} [{low}, {high}]"
-
-
-def _speed_train(stem: str, part: dict) -> str:
-    models = part["models"]
-    memory = any("peak_mib" in entry for entry in models.values())
-    rows = []
-    for name, entry in models.items():
-        work, product = entry["flops_per_step"] / 1e9, entry["product_gflops"]
-        reference = entry["seconds"]["published"]
-        for variant, seconds in entry["seconds"].items():
-            rate = ratios([work] * len(seconds), seconds)
-            share = [100 * r for r in ratios(rate, product)]
-            rows.append(["" if variant != "published" else name, LOOPS.get(variant, variant),
-                         _spread(seconds, ".3g"), _spread(ratios(reference, seconds), ".2f"),
-                         f"{np.median(rate):.3g}", _spread(share, ".0f")])
-            if memory:
-                rows[-1].append(f"{entry['peak_mib'][variant]:.0f}")
-        rows.append(["", "matrix product", NONE, NONE, f"{np.median(product):.3g}", "100"])
-        rows[-1] += [NONE] if memory else []
-    first = next(iter(models.values()))
-    setting, rounds = first["setting"], len(first["product_gflops"])
-    needed = ", ".join(f"{entry['flops_per_step'] / 1e9:.3g} GFLOP ({name})"
-                       for name, entry in models.items())
-    return _table(None, f"speed-train-{stem}",
-                  f"One training step with PGD-{setting['steps']}, {setting['batch_size']} "
-                  f"images of {setting['dataset']}, {_arithmetic(setting)}: median and range "
-                  f"of {_rounds(rounds)} of {setting['timed_steps']} steps. A step "
-                  f"needs {needed}. {_machine(part)}",
-                  ["Model", "Loop", "Seconds a step", "Times as fast", "GFLOP/s",
-                   "Of product, %", *(["Peak, MiB"] if memory else [])], rows)
-
-
-def _speed_autoattack(stem: str, part: dict) -> str:
-    rows, sides = [], ("published", "ours")
-    for name, entry in part["models"].items():
-        seconds, images = entry["seconds"], entry["setting"]["images"]
-        total = {side: np.sum([stage[side] for stage in seconds.values()], axis=0)
-                 for side in sides}
-        rows.append([name, "clean", NONE, NONE, NONE, entry["clean"], NONE])
-        for stage, both in [*seconds.items(), ("all", total)]:
-            last = stage if stage in seconds else list(seconds)[-1]
-            standing = [entry["standing"][last][side][-1] for side in sides]
-            if stage == "all":
-                standing = [f"{100 * count / images:.1f} %" for count in standing]
-            differing = entry["differing"].get(stage, sum(entry["differing"].values(), []))
-            timed = all(both["published"]) and all(both["ours"])  # no image left: nothing to time
-            rows.append(["", stage, *(_spread(both[side], ".3g") if timed else NONE
-                                      for side in sides),
-                         _spread(ratios(*map(both.get, sides)), ".2f") if timed else NONE,
-                         " / ".join(map(str, standing)), max(differing)])
-    first = next(iter(part["models"].values()))
-    setting, rounds = first["setting"], len(next(iter(first["differing"].values())))
-    return _table(None, f"speed-autoattack-{stem}",
-                  f"Standard AutoAttack on the first {setting['images']} test images of "
-                  f"{setting['dataset']}: seconds, median and range of {_rounds(rounds)}; images "
-                  "left standing by pyautoattack / by ours, in the last row as robust accuracy; "
-                  f"images on which they disagree. {_machine(part)}",
-                  ["Model", "Stage", "pyautoattack, s", "Ours, s", "Times as fast", "Standing",
-                   "Disagree"], rows)
-
-
-def _arithmetic(setting: dict) -> str:
-    plain = "float32" + (" (TF32)" if setting["tf32"] else "")
-    attack = setting["attack_precision"]
-    return plain if attack == "float32" else f"{plain}, our attack in {attack}"
-
-
-def _rounds(count: int) -> str:
-    return f"{count} round{'s' if count != 1 else ''}"
-
-
-def _machine(part: dict) -> str:
-    made = part["provenance"]
-    return (f"{made['device']}, threads: {made['threads']}, torch {made['versions']['torch']}, "
-            f"{made['date']} UTC, commit {made['commit'][:7]}{'+dirty' if made['dirty'] else ''}.")
+PAPER = (paper_table1, paper_table2, scope)  # pages that need no result
+OURS = (badge, headline, claims, verdicts, table1, table2, readings, ablations, settings, costs,
+        provenance)
+PAGES = (*(make.__name__ for make in PAPER + OURS), "follow_up", "speed")
 
 
 def write_pages(out: str | Path, preset: str, *folders: str | Path) -> None:
     """Write the tables of a preset, those of PAGES, as `out`/<name>.md, each atomically.
 
-    The one of `speed` belongs to no preset: it is made of the root's benchmarks/*.json.
+    The one of `speed` belongs to no preset: it is made of the root's benchmarks/*.json. Copies of
+    the results themselves go to `out`/extra, which the book takes to its root.
     """
-    results = collect(preset, *folders)
-    made = [paper_table1(), paper_table2(),
-            *(make(preset, results)
-              for make in (headline, claims, table1, table2, readings, provenance)),
-            follow_up(collect(FOLLOW_UP, *folders)), speed(project_root() / "benchmarks")]
+    results, others = collect(preset, *folders), collect(FOLLOW_UP, *folders)
+    made = [*(make() for make in PAPER), *(make(preset, results) for make in OURS),
+            follow_up(others), speed(project_root() / "benchmarks")]
     for name, text in zip(PAGES, made, strict=True):
         with atomic(Path(out) / f"{name}.md") as temporary:
             temporary.write_text(text)
+    extra = Path(out) / "extra"
+    extra.mkdir(exist_ok=True)
+    copy_files(extra, preset, results)
+    copy_files(extra, FOLLOW_UP, others)

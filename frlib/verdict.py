@@ -60,19 +60,36 @@ def sign_flip(differences) -> float:
     return min(1.0, float(chance[far].sum()))
 
 
+def paired_interval(differences, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of the mean of paired differences, one per image, of about -1 to 1.
+
+    The adjusted Wald interval of Agresti and Min (Statistics in Medicine 24, 2005): as if two more
+    images had been seen, of which half an image spoke for each side. For differences of -1, 0 and 1
+    this adds 1/2 to each cell of the two-by-two table; several seeds give their mean per image.
+    Raises ValueError without any difference.
+    """
+    differences = np.asarray(differences, dtype=float)
+    if not differences.size:
+        raise ValueError("no differences: an interval needs at least one image")
+    total = differences.size + 2
+    mean = differences.sum() / total
+    variance = (np.square(differences).sum() + 1) / total - mean**2
+    half = stats.norm.isf((1 - confidence) / 2) * np.sqrt(variance / total)
+    return float(mean - half), float(mean + half)
+
+
 def evidence(statement: dict, results: dict) -> list[dict | None]:
     """The comparisons that decide a statement of claims.yml, each None where a run is missing.
 
-    {"than", "left", "right", "count", "order", "p"}: the two sides in percent or points (roughness:
-    its own unit, medians), on what they rest, the sign of left minus right, and the two-sided p.
+    {"than", "left", "right", "interval", "count", "order", "p"}: the two sides in percent or points
+    (roughness: its own unit, medians), the 95 % interval of their difference (None for roughness),
+    on what they rest, the sign of left minus right, and the two-sided p.
     Raises ValueError when the sides come from different test images.
     """
     test = statement["test"]
     if test["kind"] == "methods":
         greater, metric, than = test["greater"], test["metric"], test.get("than", [])
-        data = [d for m in [greater, *than] for d in find(results, m, "data", "test").values()]
-        if any(d != data[0] for d in data):
-            raise ValueError(f"{statement['id']}: {greater} and {than} have different test data")
+        _same_images(statement["id"], results, greater, *than)
         if metric == "roughness":
             return [_ranks(results, greater, other) for other in than]
         left = _per_image(results, greater, metric)
@@ -95,8 +112,23 @@ def evidence(statement: dict, results: dict) -> list[dict | None]:
     if minus is None:
         return [None]
     # |a| > |b| exactly when a - b and a + b have the same sign; both must be beyond chance
-    return [{**minus, "left": abs(minus["left"]), "right": abs(minus["right"]),
-             "order": minus["order"] * plus["order"], "p": max(minus["p"], plus["p"])}]
+    sizes = ({seed: int(np.sign(minus[side])) * change for seed, change in changes.items()}
+             for side, changes in (("left", a), ("right", b)))
+    return [{**_paired(*sizes), "order": minus["order"] * plus["order"],
+             "p": max(minus["p"], plus["p"])}]
+
+
+def effect(entry: dict, results: dict, metric: str) -> dict | None:
+    """What an entry of claims.yml's `open_details` changes, as in `evidence`; None if not run.
+
+    Left is the run with the other reading (or its last checkpoint, `scores: last`), right its base,
+    on the same images. Raises ValueError when they have different ones.
+    """
+    if "run" not in entry:
+        return None
+    _same_images(entry["detail"], results, entry["run"], entry["base"])
+    return _paired(_flags(results, entry["run"], entry.get("scores", "scores"), metric),
+                   _flags(results, entry["base"], "scores", metric), than=entry["base"])
 
 
 def verdict(statement: dict, results: dict) -> str:
@@ -118,6 +150,13 @@ def find(results: dict, label: str, *path: str) -> dict:
         if value is not None:
             found[seed] = value
     return found
+
+
+def _same_images(what: str, results: dict, *labels: str) -> None:
+    data = {d for label in labels for d in find(results, label, "data", "test").values()}
+    if len(data) > 1:
+        raise ValueError(f"{what}: {' and '.join(labels)} have different test data; judge them on "
+                         "the same images")
 
 
 def _flags(results, label, *path) -> dict[int, np.ndarray]:
@@ -145,8 +184,10 @@ def _paired(left: dict, right: dict, than: str = "") -> dict | None:
     n = min(map(len, shared.values()))
     difference = sum(d[:n] for d in shared.values())
     percent = [100 * float(np.mean([side[seed][:n] for seed in shared])) for side in (left, right)]
-    return {"than": than, "left": percent[0], "right": percent[1], "count": f"{n:,} images",
-            "order": int(np.sign(difference.sum())), "p": sign_flip(difference)}
+    ends = tuple(100 * end for end in paired_interval(difference / len(shared)))
+    return {"than": than, "left": percent[0], "right": percent[1], "interval": ends,
+            "count": f"{n:,} images", "order": int(np.sign(difference.sum())),
+            "p": sign_flip(difference)}
 
 
 def _ranks(results, greater, other) -> dict | None:
@@ -157,5 +198,6 @@ def _ranks(results, greater, other) -> dict | None:
     left, right = map(np.concatenate, sides)
     test = stats.mannwhitneyu(left, right, alternative="two-sided")
     return {"than": other, "left": float(np.median(left)), "right": float(np.median(right)),
-            "count": f"{len(left)} and {len(right)} kernels", "p": float(test.pvalue),
-            "order": int(np.sign(2 * test.statistic - len(left) * len(right)))}
+            "interval": None, "count": f"{len(left)} and {len(right)} kernels",
+            "order": int(np.sign(2 * test.statistic - len(left) * len(right))),
+            "p": float(test.pvalue)}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from frlib import attacks, config, data, evaluate, models, report, train
+from frlib import attacks, config, data, evaluate, models, speed_tables, train
 from frlib.results import read_json, unpack_flags, write_json
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
@@ -89,11 +89,11 @@ def test_needed_operations_are_those_of_the_convolutions(digits, network):
 
 def test_spread_is_taken_round_by_round():
     # the machine was half as fast in the second round: no matter
-    assert report.ratios([2.0, 4.0, 3.0], [1.0, 2.0, 2.0]) == [2.0, 2.0, 1.5]
-    assert report.spread([2.0, 2.0, 1.5]) == (2.0, 1.5, 2.0)
-    assert report.spread([1.0, 2.0, 4.0, 9.0]) == (3.0, 1.0, 9.0)
+    assert speed_tables.ratios([2.0, 4.0, 3.0], [1.0, 2.0, 2.0]) == [2.0, 2.0, 1.5]
+    assert speed_tables.spread([2.0, 2.0, 1.5]) == (2.0, 1.5, 2.0)
+    assert speed_tables.spread([1.0, 2.0, 4.0, 9.0]) == (3.0, 1.0, 9.0)
     with pytest.raises(ValueError):
-        report.ratios([1.0, 2.0], [1.0])
+        speed_tables.ratios([1.0, 2.0], [1.0])
 
 
 def test_none_of_the_variants_always_runs_first():
@@ -140,7 +140,7 @@ def test_a_tiny_run_reaches_the_book(tmp_path, monkeypatch, capsys):
     flags = [unpack_flags(attack["flags"]["apgd-ce"][side], 4).sum() for side in speed.SIDES]
     assert flags == [attack["standing"]["apgd-ce"][side][0] for side in speed.SIDES]
     assert attack["differing"]["apgd-ce"] == [0] and max(flags) <= attack["clean"]
-    text = report.speed(out.parent)
+    text = speed_tables.speed(out.parent)
     assert ":name: speed-train-here" in text and ":name: speed-autoattack-here" in text
     assert "4 images of digits" in text and "the first 4 test images of digits" in text
 
@@ -169,7 +169,7 @@ def rows(text):
 def test_tables_hold_what_the_seconds_say(tmp_path):
     seconds = {"published": [2.0, 4.0, 3.0], "ours": [1.0, 2.0, 2.0]}
     write_json(tmp_path / "cpu.json", made(seconds))
-    text = report.speed(tmp_path)
+    text = speed_tables.speed(tmp_path)
     head, reference, ours, product, attack_head, clean, first, square, total = rows(text)
     assert reference[:4] == ["a", "published", "3 [2, 4]", "1.00 [1.00, 1.00]"]
     assert ours == ["", "ours", "2 [1, 2]", "2.00 [1.50, 2.00]", "10", "25 [25, 50]"]
@@ -187,20 +187,20 @@ def test_memory_and_arithmetic_of_a_gpu_are_shown(tmp_path):
     seconds = {"published": [2.0, 4.0, 3.0], "ours": [1.0, 2.0, 2.0]}
     write_json(tmp_path / "cuda.json", made(seconds, peak={"published": 9.0, "ours": 7.0},
                                               precision="bfloat16"))
-    text = report.speed(tmp_path)
+    text = speed_tables.speed(tmp_path)
     assert "cifar10, float32, our attack in bfloat16: median" in text
     head, reference, ours, product, *_ = rows(text)
     assert [row[-1] for row in (head, reference, ours, product)] == ["Peak, MiB", "9", "7", "—"]
 
 
 def test_no_file_or_a_wrong_one(tmp_path):
-    assert "not run" in report.speed(tmp_path / "nowhere")
+    assert "not run" in speed_tables.speed(tmp_path / "nowhere")
     (tmp_path / "cpu.json").write_text('{"train": {"models": {"a": 1}}}')
     with pytest.raises(ValueError, match="cpu.json: not a benchmark file"):
-        report.speed(tmp_path)
+        speed_tables.speed(tmp_path)
     (tmp_path / "cpu.json").write_text('{"train"')
     with pytest.raises(ValueError, match="cpu.json: damaged JSON"):
-        report.speed(tmp_path)
+        speed_tables.speed(tmp_path)
 
 
 def test_help_and_refusals(capsys):

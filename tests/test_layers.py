@@ -11,25 +11,30 @@ import pytest
 REPO = Path(__file__).resolve().parents[1]
 MODULES = {path.stem: path for path in sorted((REPO / "frlib").glob("*.py"))}
 
-BELOW_TRAIN = {"config", "results", "data", "models", "attacks", "spectral", "averaging", "cost",
-               "plots", "losses", "evaluate"}
+BELOW_TRAIN = {"config", "results", "fingerprint", "data", "models", "attacks", "spectral",
+               "averaging", "cost", "plots", "losses", "evaluate"}
 MAY_IMPORT = {  # module: the frlib modules it may import; imports point down only
     "__init__": set(),
-    "config": set(), "results": set(),
+    "config": set(), "results": set(), "fingerprint": set(),
     "data": set(), "models": set(), "attacks": set(), "spectral": set(), "averaging": set(),
     "cost": set(), "plots": set(),
     "losses": {"spectral"},
-    "evaluate": {"attacks", "models", "results"},
+    "evaluate": {"attacks", "models", "results", "spectral"},
     "train": BELOW_TRAIN,
     "verdict": {"results"},
     "zoo": {"config", "models"},
     "judge": BELOW_TRAIN | {"train", "zoo"},
-    "report": BELOW_TRAIN | {"train", "judge", "verdict"},
-    "pages": BELOW_TRAIN | {"train", "judge", "verdict", "report"},
+    "tables": set(),
+    "speed_tables": {"results", "tables", "verdict"},
+    "origin": BELOW_TRAIN | {"train", "judge", "verdict", "tables"},
+    "report": {"config", "results", "verdict", "tables", "speed_tables", "origin"},
+    "pages": BELOW_TRAIN | {"train", "judge", "verdict", "tables", "origin", "report"},
+    "lens": {"pages", "results", "verdict"},
+    "explore": {"attacks", "data", "spectral", "plots"},
     "__main__": BELOW_TRAIN | {"train", "judge", "verdict", "report", "pages"},
 }
 OUTSIDE = {  # what the lower layers may use beyond the standard library
-    "__init__": set(), "config": {"yaml"}, "results": {"numpy", "torch"},
+    "__init__": set(), "config": {"yaml"}, "fingerprint": set(), "results": {"numpy", "torch"},
     "data": {"numpy", "torch", "torchvision", "sklearn", "PIL", "tqdm"}, "models": {"torch"},
     "attacks": {"torch"}, "spectral": {"torch"}, "averaging": {"torch"},
     "cost": {"psutil", "torch"}, "zoo": {"torch"},

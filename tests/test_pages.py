@@ -57,6 +57,19 @@ def test_smoke_shows_committed_mini_results_where_there_are_some(stored):
     assert pages.shown(own, "smoke") == ("smoke", {})
 
 
+def test_a_badge_names_the_results_that_a_page_shows(stored):
+    made = {"commit": "0123456789", "dirty": False, "device": "CPU", "threads": 1,
+            "versions": {}, "date": "2026-01-02 03:04:05"}
+    assert "smoke-mark" in pages.badge(config.load("smoke"))
+    stored("results", "mini", "at", provenance=made, seconds={"train": 60, "judge": 60})
+    stored("results", "mini", "trades", provenance=made)
+    text = pages.badge(config.load("smoke"), ["at", "at-fr"])
+    assert "<strong>mini</strong>" in text and "trades" not in text and "at-fr" not in text
+    assert 'href="../../result-files/mini/at/seed0.json"' in text and "commit 0123456 ·" in text
+    assert ">trades</a>" in pages.badge(config.load("smoke"))
+    assert "not run" in pages.badge(config.load("smoke"), ["at-fr"])
+
+
 def test_own_results_stand_before_committed_ones(stored):
     stored("results", "mini", "at", mark="committed")
     stored("runs/results", "mini", "at", mark="own")

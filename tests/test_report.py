@@ -2,12 +2,13 @@
 
 import copy
 import re
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from frlib import report, verdict
+from frlib import origin, report, tables, verdict
 from frlib.results import score, write_json
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -15,8 +16,10 @@ N, AA = 200, 100
 NAMES = {"headline": "headline", "claims": "claims", "table1": "our-table1",
          "table2": "our-table2", "readings": "readings", "provenance": "provenance",
          "paper_table1": "paper-table1", "paper_table2": "paper-table2", "speed": "speed",
-         "follow_up": "follow-up"}
-OURS = {"headline", "claims", "table1", "table2", "readings", "provenance"}  # of a preset's results
+         "follow_up": "follow-up", "scope": "scope", "verdicts": "verdicts",
+         "ablations": "ablations", "settings": "settings", "costs": "costs"}
+OURS = {"headline", "claims", "verdicts", "table1", "table2", "readings", "ablations", "settings",
+        "costs", "provenance"}  # of a preset's results
 MADE = {"commit": "0123456789abcdef", "dirty": True, "versions": {"torch": "2.11.0"},
         "device": "CPU Model(R) @ 2 GHz, 2 cores", "threads": 1, "date": "2026-01-02 03:04:05"}
 STATEMENTS = {s["id"]: s for s in verdict.paper()["statements"]}
@@ -24,7 +27,7 @@ STATEMENTS = {s["id"]: s for s in verdict.paper()["statements"]}
 
 @pytest.fixture(autouse=True)
 def current(monkeypatch):
-    monkeypatch.setattr(report, "current_code", lambda: {"train": "new", "judge": "same"})
+    monkeypatch.setattr(origin, "current_code", lambda: {"train": "new", "judge": "same"})
 
 
 def first(count, total=N):
@@ -40,7 +43,11 @@ def result(label, *, pgd20=100, last=100, aa=50, clean=150, roughness=1.0, prese
             "roughness": [roughness + i / 100 for i in range(16)],
             "history": [{"epoch": 1, "loss_ce": 2.0, **({"loss_fr": 0.123} if "fr" in label
                                                         else {})}],
-            "config": {"model": "resnet8-32", "dataset": "cifar10"},
+            "config": {"model": "resnet8-32", "dataset": "cifar10", "train_size": 8000,
+                       "curve_images": 300, "judge_images": 0, "aa_images": 100, "epochs": 15,
+                       "batch_size": 64, "lr": 0.1, "schedule": "step", "milestones": [0.75, 0.9],
+                       "momentum": 0.9, "weight_decay": 5e-4, "eps": 8 / 255, "steps": 3,
+                       "step_size": 4 / 255, "fr_lambda": 0.1, "swa_start": 0.75},
             "data": {"test": "abc"}, "seconds": {"train": 4000.0, "judge": 65.0},
             "warnings": ["w"], "provenance": MADE, "train_provenance": MADE,
             "code": {"train": "old", "judge": "same"}}
@@ -108,6 +115,26 @@ def test_sign_flip_counts_every_choice_of_signs():
     assert verdict.sign_flip(differences) == pytest.approx(expected)
 
 
+def test_the_interval_of_a_paired_difference_is_agresti_and_mins():
+    differences = [1] * 20 + [-1] * 40 + [0] * 100  # the example of R's PropCIs::diffpropci.mp
+    assert verdict.paired_interval(differences) == pytest.approx((-0.21601726, -0.03089632))
+    low, high = verdict.paired_interval([0] * 200)
+    assert low == -high and 0.005 < high < 0.015  # agreement on 200 images is not certainty
+    halves = verdict.paired_interval([0.5, -0.5, 0, 0])  # two seeds that disagree
+    assert halves == pytest.approx((-1.96 * 1.5**0.5 / 6, 1.96 * 1.5**0.5 / 6), abs=1e-4)
+    with pytest.raises(ValueError, match="at least one image"):
+        verdict.paired_interval([])
+
+
+@pytest.mark.parametrize("better, worse, images", [(0.12, 0.10, 200), (0.02, 0.005, 1000),
+                                                   (0.0, 0.0, 200)])
+def test_the_interval_of_a_paired_difference_covers_the_truth(better, worse, images):
+    draw = np.random.default_rng(0).choice([1, -1, 0], (400, images),
+                                           p=[better, worse, 1 - better - worse])
+    ends = [verdict.paired_interval(row) for row in draw]
+    assert np.mean([low <= better - worse <= high for low, high in ends]) > 0.92
+
+
 def test_claims_that_hold_are_reproduced(good):
     verdicts = {i: verdict.verdict(s, good) for i, s in STATEMENTS.items()}
     rivals = {"C12", "C13", "C14"}
@@ -154,6 +181,14 @@ def test_pairing_decides_what_intervals_alone_would_not(good):
 def test_change_compares_sizes_whatever_their_signs(good, natural, robust, expected):
     good["figures"][0]["table1"] = rows((180, 100), natural, (150, 148), robust)
     assert verdict.verdict(STATEMENTS["C4"], good) == expected
+
+
+def test_a_change_is_compared_by_size_and_so_is_its_interval(good):
+    good["figures"][0]["table1"] = rows((180, 100), (60, 0), (150, 148), (90, 91))
+    comparison, = verdict.evidence(STATEMENTS["C4"], good)
+    assert (comparison["left"], comparison["right"]) == pytest.approx((30, 0.5))
+    low, high = comparison["interval"]
+    assert low < 29.5 < high and high - low < 14
 
 
 def test_filter_claims_in_both_directions(good):
@@ -211,7 +246,7 @@ def test_pages(tmp_path, preset, made):
     if made:
         store(as_paper(preset), tmp_path, preset)
     report.write_pages(tmp_path / "out", preset, tmp_path)
-    assert {p.stem for p in (tmp_path / "out").iterdir()} == set(NAMES)
+    assert {p.stem for p in (tmp_path / "out").glob("*.md")} == {*NAMES, "badge"}
     for stem, name in NAMES.items():
         text = (tmp_path / "out" / f"{stem}.md").read_text()
         assert re.search(f"^```{{list-table}} [^`\n]+\n:name: {name}\n", text, re.M)
@@ -220,7 +255,7 @@ def test_pages(tmp_path, preset, made):
             assert len({len(row) for row in cells(table)}) == 1
         if stem in ("speed", "follow_up") or not made and stem in OURS:
             assert "not run" in text
-        elif stem in OURS - {"provenance"}:
+        elif stem in OURS - {"settings", "costs", "provenance"}:
             assert "resnet8-32 on cifar10, the first 200 test images, 100 of them" in text
 
 
@@ -249,7 +284,7 @@ def test_ours_stands_beside_the_paper(good):
     assert set(verdict.paper()["table2"]["row_titles"].values()) | {"Natural"} == set(ours)
     page = report.table2_html("mini", good)
     assert "C&amp;W" in page and "30.0 [21.2, 40.0]" in page and "smoke-mark" not in page
-    assert report.table2_html("smoke", good).startswith(report.SMOKE)
+    assert report.table2_html("smoke", good).startswith(tables.SMOKE)
 
 
 def test_table1_readings_and_claims(good):
@@ -267,6 +302,88 @@ def test_table1_readings_and_claims(good):
     assert body["C11"][3].startswith("AT: 80.0 > 30.0") and "AT-FR: 80.0 > 60.0" in body["C11"][3]
 
 
+def test_scope_says_what_is_compared():
+    body = {row[0]: row for row in cells(report.scope())[1:]}
+    assert set(body) == set(STATEMENTS)
+    assert body["C1"][3] == "PGD-20, natural network: bandwidth 20 > no filter"
+    assert body["C3"][3] == "clean, change from no filter to bandwidth 16: natural > robust network"
+    assert body["C5"][3] == "roughness of first-layer kernels: natural > AT"
+    assert body["C12"][3] == "PGD-20: AT-FR-SWA > TRADES and MART and AT-AWP"
+    assert body["C16"][3] == "PGD-20, chosen checkpoint minus last: AT-FR > 0"
+
+
+def test_verdicts_are_differences_with_intervals(good):
+    good["at-fr"][0] = result("at-fr", pgd20=90, aa=60)
+    good["at"][0] = result("at", pgd20=80, aa=60)
+    body = {row[0]: row for row in cells(report.verdicts("mini", good))[1:]}
+    low, high = verdict.paired_interval([1] * 10 + [0] * 190)
+    assert body["C6"][1:] == ["+4.48", f"+5.0 [{100 * low:+.1f}, {100 * high:+.1f}] (p = 0.002)",
+                              "**reproduced**"]
+    assert body["C7"][2].startswith("+0.0 [") and body["C7"][3] == "**within noise**"
+    assert body["C12"][2:] == ["not run", "**not run**"]
+    assert body["C5"][1:3] == ["—", "+4.000 (p < 0.001)"]
+    assert body["C15"][1] == "about +5" and body["C11"][2].count(";") == 2
+
+
+def ablated(good):
+    label = "at-fr@fr_transform=batch-class"
+    good[label] = {0: result(label, pgd20=114, clean=120, aa=50)}  # at-fr: 110, 120, 60 of 100
+    good["at-swa@swa_batchnorm=running"] = {1: result("x")}  # no seed in common with its base
+    return good
+
+
+def test_an_open_detail_is_worth_the_paired_difference_to_its_base(good):
+    _, *table = cells(report.ablations("mini", ablated(good)))
+    body = {re.search(r"\((.*)\)$", row[2])[1]: row[3:] for row in table}
+    low, high = (100 * end for end in verdict.paired_interval([1] * 4 + [0] * 196))
+    row = body["`at-fr@fr_transform=batch-class`"]
+    assert table[0][0] == "The DFT" and row[0].startswith("+0.0 [-")
+    assert row[1:] == [f"+2.0 [{low:+.1f}, {high:+.1f}]", "-10.0 [-15.9, -3.7]"]
+    last = body["`at`, last checkpoint"]  # 80 of 200 right at best, 40 at last
+    assert last[1].startswith("-20.0 [") and last[2] == "not run"
+    assert body["`at-swa@swa_batchnorm=running`"] == body["no setting"] == ["not run"] * 3
+    assert len(cells(report.ablations("mini", {}))) == 1 + len(verdict.paper()["open_details"])
+
+
+def test_effects_are_what_the_table_says(good):
+    found = report.effects(ablated(good))
+    assert set(found) == {"at-fr@fr_transform=batch-class", "at, last checkpoint"}
+    difference, low, high = found["at-fr@fr_transform=batch-class"]["AutoAttack"]
+    assert difference == pytest.approx(-10) and low < -10 < high
+    assert set(found["at, last checkpoint"]) == {"Clean", "PGD-20"} and report.effects({}) == {}
+
+
+def test_an_effect_needs_the_same_images(good):
+    ablated(good)["at-fr"][0]["data"]["test"] = "other"
+    with pytest.raises(ValueError, match="The DFT: .*different test data"):
+        report.ablations("mini", good)
+
+
+def test_settings_stand_beside_the_papers(good):
+    body = {row[0]: row[1:] for row in cells(report.settings("mini", good))[1:]}
+    assert body["Network"] == ["wrn-34-10", "resnet8-32"] and body["λ"] == ["0.1", "0.1"]
+    assert body["Training images"] == ["45,000", "8,000"]
+    assert body["Test images"] == ["10,000", "all"]
+    assert body["It drops after epochs"] == ["75, 90", "11, 13"]
+    assert body["Its step α"] == ["2/255", "4/255"]
+    assert body["Averaging starts after epoch"] == ["75", "11"]
+    good["at"][0]["config"]["fr_lambda"] = 0.5
+    assert "0.1 / 0.5" in report.settings("mini", good).replace("0.5 / 0.1", "0.1 / 0.5")
+    assert {row[2] for row in cells(report.settings("mini", {}))[1:]} == {"not run"}
+
+
+def test_costs_count_a_training_once(good):
+    del good["figures"]
+    body = cells(report.costs("mini", good))[1:]
+    # natural, at with at-swa, at-fr with at-fr-swa: three trainings of 4,000 s, five judgements
+    assert body == [["CPU Model(R) @ 2 GHz, 2 cores, threads: 1", "3", "3 h 20 min", "67 min",
+                     "5", "5 min"]]
+    good["at"][0]["train_provenance"] = {**MADE, "device": "GPU"}
+    *devices, total = (row[:3] for row in cells(report.costs("mini", good))[1:])
+    assert ["GPU, threads: 1", "1", "67 min"] in devices and total == ["all", "3", "3 h 20 min"]
+    assert cells(report.costs("mini", {}))[1] == ["not run"] + ["—"] * 5
+
+
 def test_provenance_tells_when_code_has_changed(good):
     body = {row[0]: row for row in cells(report.provenance("mini", good))[1:]}
     assert set(body) == {f"`{label}`" for label in good}
@@ -275,6 +392,37 @@ def test_provenance_tells_when_code_has_changed(good):
                                   "train code since changed"]
     good["at"][0]["code"]["train"] = "new"
     assert "as now" in cells(report.provenance("mini", good))[1]
+
+
+def test_a_badge_says_what_made_a_page(good):
+    for label in ("natural", "at-swa", "at-fr", "at-fr-swa", "figures"):
+        del good[label]
+    text = report.badge("mini", good)
+    for fact in ("Preset <strong>mini</strong>", "seed 0", "CPU Model(R) @ 2 GHz, 2 cores",
+                 "commit 0123456+dirty", "68 min of computing", "2026-01-02",
+                 '<a href="../result-files/mini/at/seed0.json">at</a>',
+                 "older than the code: train changed since"):
+        assert fact in text
+    assert text.startswith('<p class="origin">')
+    good["at"][0]["code"]["train"] = "new"
+    assert "older" not in report.badge("mini", good) and "code as now" in report.badge("mini", good)
+    good["at"][2] = copy.deepcopy(good["at"][0])
+    text = report.badge("mini", good, up="../..")
+    folder = '<a href="../../result-files/mini/at'
+    assert f'at ({folder}/seed0.json">0</a>, {folder}/seed2.json">2</a>)' in text
+    assert "seeds 0, 2" in text
+    assert "smoke-mark" in report.badge("smoke", good) and "not run" in report.badge("mini", {})
+
+
+def test_every_link_of_the_pages_leads_to_a_copy(tmp_path):
+    store(as_paper() | {"at@epochs=3,lr=0.5": {1: result("at@epochs=3,lr=0.5")}}, tmp_path)
+    report.write_pages(tmp_path / "out", "mini", tmp_path)
+    for page in ("badge", "provenance"):
+        links = re.findall('href="../([^"]+)"', (tmp_path / "out" / f"{page}.md").read_text())
+        assert len(links) == 7
+        for link in map(unquote, links):
+            copied = tmp_path / "out" / "extra" / link
+            assert copied.read_text() == (tmp_path / link.removeprefix("result-files/")).read_text()
 
 
 def test_bars_leave_out_what_was_not_run(good):

@@ -1,0 +1,162 @@
+"""Where results come from: runs, machines, cost, and whether their code has changed since.
+
+Collected results are what `frlib.report.collect` gives: {label: {seed: result}}. Every result that
+a page shows is copied beside the pages, so that a link opens it without a network.
+"""
+
+from __future__ import annotations
+
+import html
+import shutil
+from pathlib import Path
+from urllib.parse import quote
+
+from frlib import judge, train
+from frlib.config import METHODS, project_root
+from frlib.cost import duration
+from frlib.results import atomic
+from frlib.tables import NONE, SMOKE, myst_table
+from frlib.verdict import NOT_RUN
+
+FILES = "result-files"  # the folder of the built book that holds the copies
+
+
+def current_code() -> dict[str, str]:
+    """Fingerprints of the code that trains, judges and draws, as it is now."""
+    return {"train": train.code(), "judge": judge.code(), "figures": judge.figures_code()}
+
+
+def changed(result: dict, current: dict[str, str]) -> list[str]:
+    """Which of the `current` fingerprints are no longer those that the result was made with."""
+    code = result.get("code")
+    code = code if isinstance(code, dict) else {}
+    return [name for name in current if code.get(name, current[name]) != current[name]]
+
+
+def address(preset: str, label: str, seed: int, up: str = "..") -> str:
+    """The link from a page to the copy of a result; `up` leads from the page to the book's root."""
+    return quote(f"{up}/{FILES}/{preset}/{label}/seed{seed}.json")
+
+
+def copy_files(out: Path, preset: str, results: dict) -> None:
+    """Copy the results of a preset to where `address` points, below `out`."""
+    for label, seed, result in _each(results):
+        with atomic(out / FILES / preset / label / f"seed{seed}.json") as temporary:
+            shutil.copyfile(project_root() / result["file"], temporary)
+
+
+def badge(preset: str, results: dict, up: str = "..") -> str:
+    """One line of HTML: what made these results, how long it took, and a link to each file.
+
+    It says so when a result was made by code that has changed since, or by a working tree with
+    changes of its own ("+dirty"). `up` leads from the page to the root of the built book.
+    """
+    mark = SMOKE if preset == "smoke" else ""
+    if not results:
+        return f'{mark}<p class="origin">Preset <strong>{preset}</strong>: {NOT_RUN}.</p>\n'
+    current, each = current_code(), _each(results)
+    made = [part for *_, result in each for part in _made(result)]
+    dates = sorted({part["date"][:10] for part in made})
+    days = " to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else ""
+    spent = sum(seconds for part in ("train", "judge")
+                for _, seconds in _times(results, part).values())
+    seeds = sorted({seed for _, seed, _ in each})
+    facts = [f"Preset <strong>{preset}</strong>",
+             f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}",
+             html.escape(_unique(part["device"] for part in made)),
+             f"commit {_unique(map(_commit, made))}", f"{duration(spent)} of computing", days]
+    links = ", ".join(_links(preset, label, results[label], up) for label in results)
+    old = dict.fromkeys(name for *_, result in each for name in changed(result, current))
+    warning = f' · <strong class="stale">older than the code: {" and ".join(old)} changed ' \
+              "since</strong>" if old else " · code as now"
+    return f'{mark}<p class="origin">{" · ".join(filter(None, facts))} · {links}{warning}</p>\n'
+
+
+def _links(preset: str, label: str, seeds, up: str) -> str:
+    """The label as a link; with several seeds, the label and a link for each."""
+    text = html.escape(label)
+    if len(seeds) == 1:
+        return f'<a href="{address(preset, label, *seeds, up)}">{text}</a>'
+    each = (f'<a href="{address(preset, label, seed, up)}">{seed}</a>' for seed in seeds)
+    return f"{text} ({', '.join(each)})"
+
+
+def provenance(preset: str, results: dict, name: str = "provenance") -> str:
+    """One row per result file: what made it, when, and whether that code has changed since."""
+    head = ["Result", "Seed", "Commit", "Device", "Threads", "torch", "Training", "Judging",
+            "Date (UTC)", "Warnings", "Code", "File"]
+    current = current_code() if results else {}
+    rows = [_row(preset, label, seed, result, current) for label, seed, result in _each(results)]
+    return myst_table(preset, name, f"The run behind each result of preset {preset}.", head,
+                      rows or [[NOT_RUN] + [NONE] * (len(head) - 1)])
+
+
+def _row(preset, label, seed, result, current) -> list:
+    made = _made(result)
+    last = made[-1] if made else {"versions": {}}
+    seconds, old = _seconds(result), changed(result, current)
+    state = f"{', '.join(old)} code since changed" if old else \
+        "as now" if isinstance(result.get("code"), dict) else NONE
+    took = [NONE if seconds.get(part) is None else duration(seconds[part])
+            for part in ("train", "judge")]
+    return [f"`{label}`", seed, _unique(map(_commit, made)) or NONE, last.get("device", NONE),
+            last.get("threads", NONE), last["versions"].get("torch", NONE), *took,
+            last.get("date", NONE), len(result.get("warnings", [])), state,
+            f'<a href="{address(preset, label, seed)}">{html.escape(result["file"])}</a>']
+
+
+def costs(preset: str, results: dict) -> str:
+    """Time spent, by device. Methods that are read from one training count it once."""
+    trained, judged = _times(results, "train"), _times(results, "judge")
+    devices = dict.fromkeys(device for device, _ in [*trained.values(), *judged.values()])
+    groups = {device: {device} for device in devices}
+    if len(devices) > 1:
+        groups["all"] = set(devices)
+    rows = []
+    for title, group in groups.items():
+        training, judging = ([spent for device, spent in times.values() if device in group]
+                             for times in (trained, judged))
+        rows.append([title, len(training), duration(sum(training)),
+                     duration(max(training, default=0)), len(judging), duration(sum(judging))])
+    return myst_table(
+        preset, "costs", f"What the results of preset {preset} cost, added up from their files.",
+        ["Device", "Trainings", "Time", "Longest", "Judgements", "Time"],
+        rows or [[NOT_RUN] + [NONE] * 5])
+
+
+def _times(results: dict, part: str) -> dict[tuple, tuple[str, float]]:
+    """{(run, seed): (device, seconds)} of "train" or "judge", where a result says both."""
+    times = {}
+    for label, seed, result in _each(results):
+        made = result.get("train_provenance" if part == "train" else "provenance")
+        spent = _seconds(result).get(part)
+        if made and spent is not None:
+            method, at, changes = label.partition("@")
+            run = METHODS.get(method, (method,))[0] + at + changes if part == "train" else label
+            device = f"{made['device']}, threads: {made['threads']}"
+            times.setdefault((run, seed), (device, spent))
+    return times
+
+
+def _each(results: dict) -> list[tuple[str, int, dict]]:
+    return [(label, seed, result) for label, seeds in results.items()
+            for seed, result in seeds.items()]
+
+
+def _made(result: dict) -> list[dict]:
+    """The provenance of a result's training and of its judging, as far as it has them."""
+    return [result[key] for key in ("train_provenance", "provenance") if result.get(key)]
+
+
+def _seconds(result: dict) -> dict:
+    """{"train": seconds, "judge": seconds}; figures hold one number, or none."""
+    seconds = result.get("seconds")
+    return seconds if isinstance(seconds, dict) else {"judge": seconds}
+
+
+def _commit(made: dict) -> str:
+    return made["commit"][:7] + ("+dirty" if made["dirty"] else "")
+
+
+def _unique(values) -> str:
+    return ", ".join(dict.fromkeys(values))

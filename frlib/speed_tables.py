@@ -1,0 +1,123 @@
+"""What benchmarks/speed.py measured, as the tables of the page on speed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from frlib.results import read_json
+from frlib.tables import NONE, myst_table
+from frlib.verdict import NOT_RUN
+
+LOOPS = {"published": "published", "channels-last": "channels-last", "tensors": "image tensors",
+         "ours": "ours"}  # of benchmarks/speed.py
+
+
+def speed(folder: str | Path) -> str:
+    """A table for each part of each file `folder`/*.json; every ratio is taken from raw seconds.
+
+    ValueError naming the file for damaged JSON or a file that benchmarks/speed.py did not write.
+    """
+    tables = []
+    for path in sorted(Path(folder).glob("*.json")):
+        content = read_json(path)
+        try:
+            tables += [make(path.stem, content[part]) for part, make in
+                       (("train", _speed_train), ("autoattack", _speed_autoattack))
+                       if content.get(part, {}).get("models")]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: not a benchmark file ({error!r}); measure again") from error
+    return "\n".join(tables) or myst_table(
+        None, "speed", "Our loop and AutoAttack against those as published.",
+        ["Model", "Seconds", "Times as fast"], [[NOT_RUN, NONE, NONE]])
+
+
+def ratios(above, below) -> list[float]:
+    """above / below, round by round. ValueError for lists of different lengths."""
+    return [a / b for a, b in zip(above, below, strict=True)]
+
+
+def spread(values) -> tuple[float, float, float]:
+    """(median, lowest, highest) of the rounds."""
+    return float(np.median(values)), min(values), max(values)
+
+
+def _spread(values, form: str) -> str:
+    middle, low, high = (format(value, form) for value in spread(values))
+    return f"{middle} [{low}, {high}]"
+
+
+def _speed_train(stem: str, part: dict) -> str:
+    models = part["models"]
+    memory = any("peak_mib" in entry for entry in models.values())
+    rows = []
+    for name, entry in models.items():
+        work, product = entry["flops_per_step"] / 1e9, entry["product_gflops"]
+        reference = entry["seconds"]["published"]
+        for variant, seconds in entry["seconds"].items():
+            rate = ratios([work] * len(seconds), seconds)
+            share = [100 * r for r in ratios(rate, product)]
+            rows.append(["" if variant != "published" else name, LOOPS.get(variant, variant),
+                         _spread(seconds, ".3g"), _spread(ratios(reference, seconds), ".2f"),
+                         f"{np.median(rate):.3g}", _spread(share, ".0f")])
+            if memory:
+                rows[-1].append(f"{entry['peak_mib'][variant]:.0f}")
+        rows.append(["", "matrix product", NONE, NONE, f"{np.median(product):.3g}", "100"])
+        rows[-1] += [NONE] if memory else []
+    first = next(iter(models.values()))
+    setting, rounds = first["setting"], len(first["product_gflops"])
+    needed = ", ".join(f"{entry['flops_per_step'] / 1e9:.3g} GFLOP ({name})"
+                       for name, entry in models.items())
+    return myst_table(None, f"speed-train-{stem}",
+                  f"One training step with PGD-{setting['steps']}, {setting['batch_size']} "
+                  f"images of {setting['dataset']}, {_arithmetic(setting)}: median and range "
+                  f"of {_rounds(rounds)} of {setting['timed_steps']} steps. A step "
+                  f"needs {needed}. {_machine(part)}",
+                  ["Model", "Loop", "Seconds a step", "Times as fast", "GFLOP/s",
+                   "Of product, %", *(["Peak, MiB"] if memory else [])], rows)
+
+
+def _speed_autoattack(stem: str, part: dict) -> str:
+    rows, sides = [], ("published", "ours")
+    for name, entry in part["models"].items():
+        seconds, images = entry["seconds"], entry["setting"]["images"]
+        total = {side: np.sum([stage[side] for stage in seconds.values()], axis=0)
+                 for side in sides}
+        rows.append([name, "clean", NONE, NONE, NONE, entry["clean"], NONE])
+        for stage, both in [*seconds.items(), ("all", total)]:
+            last = stage if stage in seconds else list(seconds)[-1]
+            standing = [entry["standing"][last][side][-1] for side in sides]
+            if stage == "all":
+                standing = [f"{100 * count / images:.1f} %" for count in standing]
+            differing = entry["differing"].get(stage, sum(entry["differing"].values(), []))
+            timed = all(both["published"]) and all(both["ours"])  # no image left: nothing to time
+            rows.append(["", stage, *(_spread(both[side], ".3g") if timed else NONE
+                                      for side in sides),
+                         _spread(ratios(*map(both.get, sides)), ".2f") if timed else NONE,
+                         " / ".join(map(str, standing)), max(differing)])
+    first = next(iter(part["models"].values()))
+    setting, rounds = first["setting"], len(next(iter(first["differing"].values())))
+    return myst_table(None, f"speed-autoattack-{stem}",
+                  f"Standard AutoAttack on the first {setting['images']} test images of "
+                  f"{setting['dataset']}: seconds, median and range of {_rounds(rounds)}; images "
+                  "left standing by pyautoattack / by ours, in the last row as robust accuracy; "
+                  f"images on which they disagree. {_machine(part)}",
+                  ["Model", "Stage", "pyautoattack, s", "Ours, s", "Times as fast", "Standing",
+                   "Disagree"], rows)
+
+
+def _arithmetic(setting: dict) -> str:
+    plain = "float32" + (" (TF32)" if setting["tf32"] else "")
+    attack = setting["attack_precision"]
+    return plain if attack == "float32" else f"{plain}, our attack in {attack}"
+
+
+def _rounds(count: int) -> str:
+    return f"{count} round{'s' if count != 1 else ''}"
+
+
+def _machine(part: dict) -> str:
+    made = part["provenance"]
+    return (f"{made['device']}, threads: {made['threads']}, torch {made['versions']['torch']}, "
+            f"{made['date']} UTC, commit {made['commit'][:7]}{'+dirty' if made['dirty'] else ''}.")

@@ -1,0 +1,44 @@
+"""How tables are written: as MyST for the book's pages, as plain HTML for notebooks."""
+
+from __future__ import annotations
+
+import html
+
+NONE = "—"  # there is no such figure
+SMOKE_MARK = "smoke preset: not comparable with the paper"
+SMOKE = f'<div class="smoke-mark">{SMOKE_MARK}</div>\n\n'
+
+
+def percent(share: float, low: float, high: float) -> str:
+    """An accuracy and its interval, fractions, as "48.8 [45.7, 51.9]" in percent."""
+    return f"{100 * share:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def points(difference: float, low: float, high: float) -> str:
+    """A difference and its interval, both in points, as "+1.2 [-1.8, +4.2]"."""
+    return "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(round(v, 1) + 0.0 for v in
+                                                 (difference, low, high)))
+
+
+def chance(p: float) -> str:
+    """A p value: "p = 0.45", or "p < 0.001"."""
+    return f"p = {p:.2g}" if p >= 0.001 else "p < 0.001"
+
+
+def myst_table(preset, name, caption, head, rows, classes="numbers", widths=None) -> str:
+    """A captioned list-table, below the mark if the preset is smoke."""
+    options = [f":name: {name}", f":class: {classes}", ":header-rows: 1"]
+    options += [f":widths: {widths}"] if widths else []
+    lines = [f"{'  -' if i else '* -'} {cell}" for row in [head, *rows] for i, cell in
+             enumerate(row)]
+    mark = SMOKE if preset == "smoke" else ""
+    return mark + "\n".join([f"```{{list-table}} {caption}", *options, "", *lines, "```", ""])
+
+
+def html_table(preset, head, rows, *, caption="", classes="numbers") -> str:
+    """A table as plain HTML, scrolling in itself, below the mark if the preset is smoke."""
+    lines = ["<tr>" + "".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in row) + "</tr>"
+             for tag, row in [("th", head), *(("td", row) for row in rows)]]
+    return (f'{SMOKE if preset == "smoke" else ""}<div class="pst-scrollable-table-container">'
+            f'<table class="table {classes}"><caption>{html.escape(caption)}'
+            f'</caption><thead>{lines[0]}</thead><tbody>{"".join(lines[1:])}</tbody></table></div>')

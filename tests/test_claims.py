@@ -1,0 +1,199 @@
+"""No page states a number that neither the paper nor a result holds; claims.yml is consistent."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from frlib import config, report
+from frlib.results import read_json
+from frlib.verdict import paper
+
+REPO = Path(__file__).resolve().parents[1]
+PAGES = [*sorted((REPO / "book").glob("*.md")), *sorted((REPO / "notebooks").glob("*.ipynb"))]
+PRESETS = sorted((REPO / "notebooks" / "presets").glob("*.yaml"))
+# what looks like an accuracy: a share in percent or points, or any decimal number in prose
+NUMBER = re.compile(r"(?<![\w./-])(?:\d+(?:\.\d+)?(?=\s?%|\s(?:percent|points?)\b)"
+                    r"|\d+\.\d+(?![\w./]*\d))")
+SKIPPED = re.compile("|".join([
+    r"<!--.*?-->",                             # comments
+    r"^(`{3,})(?:\{math\}|[a-z]*)\n.*?^\1$",   # code and formulas; a table is prose
+    r"^[`:]{3,}(?:\{[a-z-]+\})?", r"^:[\w-]+:[^\n]*$",  # directives and their options
+    r"\{math\}`[^`]*`", r"\$[^$]*\$",          # formulas
+    r"`[^`]*`", r"https?://\S+"]), re.M | re.S)  # code, names of references, addresses
+ALLOWED = {  # page, number: why neither a result nor claims.yml holds it
+    ("*", "95"): "the level of the intervals",
+    ("ledger.md", "1.8"): "a version of PyTorch",
+    ("paper.md", "1.6"): "follows from the definitions: the ratio of the two readings for noise",
+    ("log.md", "1.7"): "what was asked of a speed measurement, not what it gave",
+    ("log.md", "1.8"): "likewise",
+}
+
+
+def prose(path: Path) -> str:
+    """The text of a page, or of a notebook's markdown cells."""
+    if path.suffix != ".ipynb":
+        return path.read_text()
+    return "\n\n".join("".join(cell["source"]) for cell in json.loads(path.read_text())["cells"]
+                       if cell["cell_type"] == "markdown")
+
+
+def numbers(content) -> set[float]:
+    """Every number in a nest of dicts and lists, keys included."""
+    if isinstance(content, dict):
+        return numbers([*content, *content.values()])
+    if isinstance(content, list | tuple):
+        return set().union(*map(numbers, content))
+    return {float(content)} if isinstance(content, int | float) else set()
+
+
+def accuracies(content) -> set[float]:
+    """Every {"correct", "total"} in a result, in percent."""
+    if not isinstance(content, dict):
+        return set()
+    own = {100 * content["correct"] / content["total"]} if "correct" in content else set()
+    return own.union(*map(accuracies, content.values()))
+
+
+def known() -> set[float]:
+    """What a page may state: the paper's figures, accuracies of results, means, differences."""
+    folder = REPO / "results"
+    values = numbers(paper()).union(*(accuracies(read_json(path))
+                                      for path in folder.glob("*/*/seed*.json")))
+    values |= {abs(left - right) for left, right in
+               (statement["paper"] for statement in paper()["statements"] if statement["paper"])}
+    for preset in sorted(path.name for path in folder.iterdir()):
+        results = report.collect(preset, folder)
+        values |= {100 * share for row in report.bars(results).values()
+                   for share, *_ in row.values()}
+        values |= {abs(difference) for row in report.effects(results).values()
+                   for difference, *_ in row.values()}
+    return values
+
+
+def unfounded(text: str, values: set[float], page: str = "") -> list[str]:
+    """The numbers of a text that are none of the values, rounded, and that nothing allows."""
+    def holds(number):
+        half = 0.5 * 10 ** -len(number.partition(".")[2])
+        return any(abs(value - float(number)) <= half + 1e-9 for value in values)
+
+    return [number for number in NUMBER.findall(SKIPPED.sub("", text))
+            if not holds(number) and not {(page, number), ("*", number)} & ALLOWED.keys()]
+
+
+@pytest.fixture(scope="module")
+def values():
+    return known()
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_a_page_states_no_number_of_its_own(path, values):
+    found = unfounded(prose(path), values, path.name)
+    assert not found, f"{path}: {found}: glue or include what a run gave, or say why in ALLOWED"
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_a_preset_expects_the_accuracies_that_were_measured(path, values):
+    header = "\n".join(line for line in path.read_text().splitlines() if line.startswith("#"))
+    shares = " ".join(re.findall(r"\d+(?:\.\d+)? %", header))  # minutes are no accuracies
+    assert not unfounded(shares, values), path
+
+
+MADE_UP = """AT reaches 84.62 %, rounded 84.6 %.
+```{list-table} A table is prose: 12.34
+* - 23.45
+  - **34.5 %**, 45.6 percent, 56.78
+```
+```{math}
+0.11
+```
+```python
+lr = 0.22
+```
+PyTorch `0.33`, {math}`0.44`, $0.55$, release 2.11.0, [arXiv](https://arxiv.org/abs/2212.12732),
+{cite:p}`x0.66`, 67 images. About 78 % of them, 8.9 points less."""
+
+
+def test_a_made_up_number_is_found():
+    assert unfounded(MADE_UP, {84.62, 56.78}) \
+        == ["12.34", "23.45", "34.5", "45.6", "78", "8.9"]
+    assert unfounded("It is 84.63 %, or 85.", {84.62}) == ["84.63"]
+    assert unfounded("PyTorch 1.8, 95 %", set(), "ledger.md") == []
+    assert unfounded("PyTorch 1.8, 95 %", set(), "paper.md") == ["1.8"]
+
+
+def test_the_made_up_number_of_a_notebook_is_found(tmp_path):
+    cells = [{"cell_type": "markdown", "source": ["It is\n", "12.34 %."]},
+             {"cell_type": "code", "source": ["x = 23.45"]}]
+    (tmp_path / "a.ipynb").write_text(json.dumps({"cells": cells}))
+    assert unfounded(prose(tmp_path / "a.ipynb"), set()) == ["12.34"]
+
+
+def test_results_and_claims_are_known():
+    result = {"scores": {"clean": {"correct": 1, "total": 8, "flags": "x"}}, "history": [{"x": 3}]}
+    assert accuracies(result) == {12.5}
+    assert numbers({"a": {32: 94.56}, "b": [1, "2"]}) == {32, 94.56, 1}
+
+
+def test_what_a_table_shows_is_known(values):
+    assert {94.56, 54.35, 3.87, 0.9} <= values
+    assert not unfounded("-12.3 and 4.48 points", {12.3, 4.48}) and unfounded("99.99 %", values)
+
+
+def test_the_figures_of_a_statement_are_those_of_the_papers_tables():
+    rows = {(row["model"], row["input"]): row["accuracy"] for row in paper()["table1"]["rows"]}
+    table2, checked = paper()["table2"]["rows"], 0
+    for statement in paper()["statements"]:
+        test = statement["test"]
+        if statement["where"] == "Table 2":
+            sides = [table2[test["greater"]][test["metric"]],
+                     max(table2[m][test["metric"]] for m in test["than"])]
+        elif test["kind"] == "bandwidths":
+            row = rows[test["model"], test["input"]]
+            sides = [row[test["greater_at_bandwidth"]], row[test["than_at_bandwidth"]]]
+        elif test["kind"] == "change":
+            sides = [abs(row[test["from_bandwidth"]] - row[test["to_bandwidth"]])
+                     for row in (rows[test[side], test["input"]] for side in ("greater", "than"))]
+        else:
+            assert statement["paper"] is None or statement["read_off"]
+            continue
+        assert statement["paper"] == pytest.approx(sides), statement["id"]
+        assert sides[0] > sides[1]
+        checked += 1
+    assert checked == 13
+
+
+def test_every_row_of_the_ledger_is_measured_or_has_no_setting():
+    text = (REPO / "book" / "ledger.md").read_text()
+    table = text[text.index(":name: ledger-table"):]
+    rows = re.findall(r"^\* - (.*)$", table[:table.index("\n```")], re.M)[1:]
+    assert list(dict.fromkeys(entry["detail"] for entry in paper()["open_details"])) \
+        == [row for row in rows if row != "Running the code"]
+
+
+def test_a_measured_detail_is_one_change_to_its_base():
+    runs = []
+    for entry in paper()["open_details"]:
+        assert ("run" in entry) == ("base" in entry), entry
+        if entry.get("scores") == "last":
+            assert entry["run"] == entry["base"]
+        elif "run" in entry:
+            runs.append(entry["run"])
+            base, at, change = entry["run"].partition("@")
+            assert (base, at) == (entry["base"], "@") and "," not in change
+            assert change.partition("=")[0] in config.FIELDS
+            assert config.load("mini", **config.parse_label(entry["run"])).label == entry["run"], \
+                "the setting differs from the preset's, and is written as a label has it"
+    preset = yaml.safe_load((REPO / "notebooks" / "presets" / "mini.yaml").read_text())
+    assert set(preset["settings"].get("ablations", [])) <= set(runs)
+
+
+def test_both_papers_are_cited():
+    citation = yaml.safe_load((REPO / "CITATION.cff").read_text())
+    assert [author["name"] for author in citation["authors"]] \
+        == ["The frequency-regularization-book authors"]
+    cited = {found["value"] for work in citation["references"] for found in work["identifiers"]}
+    assert cited == {f"arXiv:{source['arxiv']}" for source in
+                     (paper()["source"], paper()["follow_up"]["source"])}
