@@ -34,7 +34,7 @@ TRAINED = {  # the trainings that a notebook shows
     "03_train_fr_swa": ["at-fr"],
     "06_train_rivals": ["trades", "mart", "at-awp"],
 }
-REPORTS = ["04_attack_benchmark", "05_spectral_figures"]
+REPORTS = ["04_attack_benchmark", "05_spectral_figures", "08_spectral_lens"]
 NOTEBOOKS = [*TRAINED, *REPORTS]
 SHOWN = ["origin", "pages", "plots", "report", "tables", "verdict", "zoo"]  # the modules behind what a page shows
 LABELS = [label for run in SETTINGS.runs for label in judge.siblings(run)]
@@ -58,13 +58,14 @@ RESULTS, ABLATIONS = ([f"{RUNS}/results/{NAME}/{label}/seed{seed}.json"
                        for label in labels for seed in SETTINGS.seeds]
                       for labels in (LABELS, SETTINGS.ablations))
 FIGURES = f"{RUNS}/results/{NAME}/figures/seed{SEED}.json"
+LENS = f"{RUNS}/results/{NAME}/lens/seed{SEED}.json"
 GENERATED = [f"book/generated/{page}.md" for page in report.PAGES]
 COMMITTED = sorted(map(str, Path("results").rglob("*.json")))
 MEASURED = sorted(map(str, Path("benchmarks").glob("*.json")))
 
 
 wildcard_constraints:
-    label="(?!figures/)[^/]+",
+    label="(?!figures/|lens/)[^/]+",
     seed="[0-9]+",
 
 
@@ -167,10 +168,25 @@ rule figures:
         PAPERMILL
 
 
+rule lens:
+    input:
+        notebook="notebooks/08_spectral_lens.ipynb",
+        runs=[finished(label) for label in LABELS],
+        results=RESULTS,
+        library=library(*SHOWN, "lens", *judge.CODE),
+        committed=COMMITTED,
+    output:
+        notebook=f"{RUNS}/notebooks/{NAME}/08_spectral_lens.ipynb",
+        lens=LENS,
+    shell:
+        PAPERMILL
+
+
 rule generated:
     input:
         RESULTS,
         FIGURES,
+        LENS,
         "book/claims.yml",
         library("origin", "pages", "report", "speed_tables", "tables", "verdict"),
         COMMITTED,

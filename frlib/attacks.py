@@ -67,6 +67,48 @@ def pgd(model, x: Tensor, y: Tensor, *, eps: float, step_size: float, steps: int
     return best
 
 
+def subspace_pgd(model, x: Tensor, y: Tensor, *, project, eps: float, step_size: float, steps: int,
+                 rounds: int = 8, random_start: bool = True, generator=None) -> Tensor:
+    """PGD on the cross-entropy, the perturbation confined to a subspace, as a frequency band.
+
+    `project` is the orthogonal projection onto it, (N, C, H, W) to the same: for a band,
+    `lambda change: spectral.band_pass(change, low, high)`. A step follows the sign of the projected
+    gradient. After it, and after the start, x_adv - x is clipped to the eps-ball and [0, 1] and
+    projected, `rounds` times in turn, which leads towards changes that satisfy both; one round
+    alone uses little of the ball. What then peaks above eps is shrunk as a whole, and pixels beyond
+    [0, 1] are clipped. So the ball and [0, 1] hold exactly, and only this last clipping leaves the
+    subspace: by nothing where x keeps eps away from 0 and 1, elsewhere by what `rounds` left over.
+    If `project` changes nothing, this is `pgd`. Raises ValueError as `pgd`, and for no rounds.
+    """
+    _check(x, y, eps, step_size, steps, 1)
+    _check_values(x, y)
+    if rounds < 1:
+        raise ValueError(f"rounds = {rounds}: must be at least 1")
+    x = x.detach()
+    low, high = (x - eps).clamp(0, 1), (x + eps).clamp(0, 1)
+
+    def confined(x_adv):
+        change = x_adv - x
+        for _ in range(rounds):
+            change = project(torch.min(torch.max(x + change, low), high) - x)
+        peak = change.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12)
+        return torch.min(torch.max(x + change * (eps / peak).clamp_max(1), low), high)
+
+    if len(x) == 0:
+        return x.clone()
+    x_adv = x
+    if random_start:
+        x_adv = confined(x + torch.empty_like(x).uniform_(-eps, eps, generator=generator))
+    with _mode(model, "eval"):
+        for _ in range(steps):
+            x_adv = x_adv.detach().requires_grad_()
+            with torch.enable_grad():
+                total = cross_entropy(model(x_adv), y).sum()
+                gradient, = torch.autograd.grad(total, x_adv)
+            x_adv = confined(x_adv.detach() + step_size * project(gradient).sign())
+    return x_adv.detach()
+
+
 def _ascend(model, x, y, eps, step_size, steps, random_start, loss, generator):
     low, high = (x - eps).clamp(0, 1), (x + eps).clamp(0, 1)
     x_adv = x

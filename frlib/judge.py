@@ -45,6 +45,14 @@ def figures_code() -> str:
                             modules=CODE)
 
 
+def lens_code() -> str:
+    """The fingerprint of the code that the numbers of notebook 08 depend on."""
+    return code_fingerprint(
+        "attacks.pgd", "attacks.subspace_pgd", "evaluate.correct", "evaluate.fourier_sensitivity",
+        "models.freeze", "spectral.amplitude", "spectral.band_pass", "spectral.energy_shares",
+        "spectral.high_pass", modules=CODE)
+
+
 def siblings(label: str) -> list[str]:
     """The results that one training gives: "at@epochs=3" -> itself and "at-swa@epochs=3"."""
     method, at, changes = label.partition("@")

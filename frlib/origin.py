@@ -23,7 +23,8 @@ FILES = "result-files"  # the folder of the built book that holds the copies
 
 def current_code() -> dict[str, str]:
     """Fingerprints of the code that trains, judges and draws, as it is now."""
-    return {"train": train.code(), "judge": judge.code(), "figures": judge.figures_code()}
+    return {"train": train.code(), "judge": judge.code(), "figures": judge.figures_code(),
+            "lens": judge.lens_code()}
 
 
 def changed(result: dict, current: dict[str, str]) -> list[str]:

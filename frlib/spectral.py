@@ -1,8 +1,10 @@
-"""The frequency view: a low-pass filter, image spectra, and how rough a convolution kernel is.
+"""The frequency view: filters, image spectra, waves, and how rough a convolution kernel is.
 
 Images are float NCHW tensors. Every transform here is `norm="ortho"`, so energy means the same in
 space and in frequency (Parseval), and a frequency is counted in cycles per image side.
 """
+
+import math
 
 import torch
 from torch import Tensor
@@ -39,6 +41,73 @@ def low_pass(x: Tensor, bandwidth: int) -> Tensor:
     return torch.fft.ifft2(_fft2(x) * patch, norm="ortho").real
 
 
+def high_pass(x: Tensor, bandwidth: int) -> Tensor:
+    """What `low_pass` takes away, x - low_pass(x, bandwidth): the same shape, dtype and errors.
+
+    The mean goes too, for every bandwidth, so the result lies around 0, not in [0, 1].
+    """
+    return x - low_pass(x, bandwidth)
+
+
+def band_pass(x: Tensor, low: float, high: float) -> Tensor:
+    """Keep the frequencies whose radius r, in cycles per image side, has low <= r < high.
+
+    x: (N, C, H, W), float32 or float64; N may be 0. Returns the same shape and dtype, and lets
+    gradients through. A frequency and its twin have the same radius, so the result is real by
+    itself, and the filter is an orthogonal projection: applied twice it is applied once. The zero
+    frequency, the mean, is in the band that starts at 0; `high` may be math.inf.
+
+    Raises ValueError for a tensor that is no float NCHW batch, and unless 0 <= low < high.
+    """
+    _check_images(x)
+    if not 0 <= low < high:
+        raise ValueError(f"a band needs radii 0 <= low < high, got {low} and {high}")
+    kept = torch.fft.ifftshift(_ring(x, low, high))
+    return torch.fft.ifft2(_fft2(x) * kept, norm="ortho").real
+
+
+def energy_shares(x: Tensor, edges) -> Tensor:
+    """The share of each image's energy in radial bands: (N, C, H, W) -> (N, len(edges) + 1).
+
+    edges: rising radii above 0, in cycles per image side. The first band goes from 0 (the mean is
+    in it) up to, but without, the first edge; the last band has no end. A row sums to 1, its
+    channels taken together; an image of zeros has shares of 0.
+
+    Raises ValueError for a tensor that is no float NCHW batch and for edges that do not rise.
+    """
+    limits = [0.0, *edges, math.inf]
+    bands = list(zip(limits, limits[1:], strict=False))
+    if any(not low < high for low, high in bands):
+        raise ValueError(f"edges must be rising radii above 0, got {limits[1:-1]}")
+    energy = amplitude(x).square().sum(1)
+    within = torch.stack([(energy * _ring(x, *band)).sum((-2, -1)) for band in bands], 1)
+    total = within.sum(1, keepdim=True)
+    return within / total.where(total > 0, 1.0)
+
+
+def frequencies(n: int, stride: int = 1) -> list[int]:
+    """Every `stride`-th of the n frequencies of a side, in cycles, in centred order with 0.
+
+    For n = 32 and stride 4: -16, -12, ..., 12. Raises ValueError for a stride below 1.
+    """
+    if type(stride) is not int or stride < 1:
+        raise ValueError(f"stride = {stride!r}: must be a whole number from 1")
+    return [f for f in range(-(n // 2), (n + 1) // 2) if f % stride == 0]
+
+
+def wave(height: int, width: int, vertical: int, horizontal: int) -> Tensor:
+    """The cosine of a frequency as an image: (height, width), float32, L2 norm 1.
+
+    Its energy sits at (vertical, horizontal) cycles per side and at the twin (-vertical,
+    -horizontal), which gives the same image. Source: the Fourier basis of Yin et al.
+    (1906.08988), with the crest on the first pixel.
+    """
+    rows, columns = torch.arange(height)[:, None], torch.arange(width)
+    turns = (vertical * rows % height).double() / height + (horizontal * columns % width) / width
+    cosine = (2 * math.pi * turns).cos()
+    return (cosine / cosine.norm()).float()
+
+
 def amplitude(x: Tensor) -> Tensor:
     """The amplitude spectrum |FFT| of each channel, zero frequency at (H // 2, W // 2).
 
@@ -62,9 +131,7 @@ def radial_energy(x: Tensor) -> Tensor:
     _check_images(x)
     if x.numel() == 0:
         raise ValueError(f"radial_energy needs at least one image, got shape {tuple(x.shape)}")
-    vertical, horizontal = (_frequencies(n, x.device) for n in x.shape[-2:])
-    distance = torch.hypot(vertical[:, None].float(), horizontal.float())
-    radius = distance.round().long().flatten()
+    radius = _radii(x).round().long().flatten()
     energy = amplitude(x).square().mean((0, 1)).flatten()
     return energy.new_zeros(int(radius.max()) + 1).index_add(0, radius, energy)
 
@@ -106,6 +173,18 @@ def _fft2(x: Tensor) -> Tensor:
 def _frequencies(n: int, device: torch.device) -> Tensor:
     """The n integer frequencies in centred order: -(n // 2), ..., 0, ..., (n - 1) // 2."""
     return torch.arange(n, device=device) - n // 2
+
+
+def _radii(x: Tensor) -> Tensor:
+    """(H, W): the distance of every frequency from zero, in cycles per side, in centred order."""
+    vertical, horizontal = (_frequencies(n, x.device) for n in x.shape[-2:])
+    return torch.hypot(vertical[:, None].float(), horizontal.float())
+
+
+def _ring(x: Tensor, low: float, high: float) -> Tensor:
+    """(H, W), bool, in centred order: whether the radius of a frequency is in [low, high)."""
+    radius = _radii(x)
+    return (low <= radius) & (radius < high)
 
 
 def _check_images(x: Tensor) -> None:

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from frlib import attacks
-from frlib.attacks import cross_entropy, cw, fgsm, margin, pgd
+from frlib import attacks, spectral
+from frlib.attacks import cross_entropy, cw, fgsm, margin, pgd, subspace_pgd
 
 EPS = 8 / 255
 STEP = {"step_size": 2 / 255, "steps": 10}
@@ -316,3 +316,114 @@ def test_values_may_go_unchecked_but_shapes_may_not(tiny):
     assert pgd(tiny, x, y, eps=0.1, step_size=0.1, steps=1, check=False).max() <= 1
     with pytest.raises(ValueError, match="labels must be int64"):
         pgd(tiny, x, y.int(), eps=0.1, step_size=0.1, steps=1, check=False)
+
+
+# --- PGD within a subspace
+
+
+class OneWave(nn.Module):
+    """Two logits on (N, 1, 16, 16), plus and minus the inner product with one Fourier wave."""
+
+    def __init__(self, vertical, horizontal):
+        super().__init__()
+        self.wave = spectral.wave(16, 16, vertical, horizontal)
+
+    def forward(self, x):
+        along = (x[:, 0] * self.wave).sum((-2, -1))
+        return torch.stack([along, -along], 1)
+
+
+def band(low, high):
+    return lambda change: spectral.band_pass(change, low, high)
+
+
+def greys(n=6):
+    """(n, 1, 16, 16) in [0.3, 0.7], where no attack of eps 0.2 reaches 0 or 1; and labels."""
+    generator = torch.Generator().manual_seed(0)
+    return (0.3 + 0.4 * torch.rand(n, 1, 16, 16, generator=generator),
+            torch.randint(0, 2, (n,), generator=generator))
+
+
+@pytest.mark.parametrize(("vertical", "horizontal"), [(0, 2), (2, 0)])
+def test_within_its_ring_a_wave_is_attacked_by_the_wave_itself(vertical, horizontal):
+    """The ring holds this wave, its quarter-turn shift and their transposes, no harmonics. By
+    symmetry the best change of peak eps is eps * wave / peak, so the margin moves by
+    2 * eps * |wave|^2 / peak, with |wave| = 1."""
+    model, (x, y) = OneWave(vertical, horizontal), greys()
+    adv = subspace_pgd(model, x, y, project=band(1.5, 2.2), eps=0.1, step_size=0.025, steps=20)
+    moved = margin(model(adv), y) - margin(model(x), y)
+    optimum = 2 * 0.1 / model.wave.max()
+    torch.testing.assert_close(moved, optimum.expand(len(y)), rtol=0.01, atol=0)
+    torch.testing.assert_close((adv - x).abs().amax((1, 2, 3)), torch.full((len(y),), 0.1))
+
+
+@pytest.mark.parametrize("limits", [(0, 1.5), (2.2, 5), (5, torch.inf)])
+def test_outside_its_band_a_wave_cannot_be_attacked(limits):
+    model, (x, y) = OneWave(0, 2), greys()
+    adv = subspace_pgd(model, x, y, project=band(*limits), eps=0.1, step_size=0.025, steps=5)
+    torch.testing.assert_close(model(adv), model(x), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("limits", [(0, 3), (3, 6), (6, torch.inf)])
+def test_nothing_leaks_where_images_keep_away_from_black_and_white(limits):
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 196, 2))
+    x, y = greys()
+    adv = subspace_pgd(model, x, y, project=band(*limits), eps=0.2, step_size=0.05, steps=5)
+    change = adv - x
+    torch.testing.assert_close(spectral.band_pass(change, *limits), change, atol=1e-6, rtol=0)
+    assert change.abs().amax((1, 2, 3)).min() > 0.1  # and it uses its room
+    assert (margin(model(adv), y) > margin(model(x), y)).all()
+
+
+def test_on_black_images_the_ball_and_the_range_come_before_the_band():
+    model, y = OneWave(0, 2), torch.tensor([0, 1])
+    x = torch.stack([torch.zeros(1, 16, 16), torch.ones(1, 16, 16)])
+    adv = subspace_pgd(model, x, y, project=band(1.5, 2.2), eps=0.1, step_size=0.025, steps=5)
+    assert 0 <= adv.min() and adv.max() <= 1 and (adv - x).abs().max() <= 0.1 + 1e-6
+    # what is left of a wave without its negative half: of the energy of any such half, half is wave
+    share = spectral.energy_shares(adv - x, [1.5, 2.2])[:, 1]
+    torch.testing.assert_close(share, torch.full((2,), 0.5), atol=1e-3, rtol=0)
+    assert (margin(model(adv), y) > margin(model(x), y)).all()
+
+
+def test_with_every_direction_free_it_is_pgd():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 2), nn.Tanh(), nn.Flatten(), nn.Linear(4 * 9, 2))
+    x, y = torch.rand(8, 1, 4, 4), torch.randint(0, 2, (8,))  # some pixels near 0 and 1
+    for start in (True, False):
+        torch.manual_seed(1)
+        expected = pgd(model, x, y, eps=EPS, **STEP, random_start=start)
+        torch.manual_seed(1)
+        adv = subspace_pgd(model, x, y, project=lambda change: change, eps=EPS, **STEP,
+                           random_start=start)
+        torch.testing.assert_close(adv, expected, atol=1e-6, rtol=0)
+        assert ((adv - x).abs().amax((1, 2, 3)) > 0.9 * EPS).all()
+
+
+@pytest.mark.parametrize("eps", [EPS, 0.3, 0.0])
+def test_a_confined_attack_keeps_the_contract_of_all(eps):
+    model = Net().train()
+    before = snapshot(model)
+    x, y = torch.rand(32, 1, 2, 2), torch.randint(0, 2, (32,))
+    kept = x.clone()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        adv = subspace_pgd(model, x.requires_grad_(), y, project=band(0, 1), eps=eps,
+                           step_size=eps / 4, steps=3, generator=generator)
+    assert same(before, snapshot(model)) and torch.equal(x, kept)
+    assert not adv.requires_grad and adv.shape == x.shape
+    assert 0 <= adv.min() and adv.max() <= 1 and (adv - x).abs().max() <= eps + 1e-6
+    empty = subspace_pgd(model, x[:0], y[:0], project=band(0, 1), eps=eps, step_size=0.1, steps=1)
+    assert empty.shape == (0, 1, 2, 2)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"eps": 8}, "eps = 8: must be in .*8/255"), ({"steps": 0}, "steps = 0"),
+    ({"step_size": -1}, "step_size = -1"), ({"rounds": 0}, "rounds = 0: must be at least 1")])
+def test_a_confined_attack_refuses_what_pgd_refuses(tiny, change, message):
+    arguments = {"eps": 0.1, "step_size": 0.1, "steps": 1} | change
+    with pytest.raises(ValueError, match=message):
+        subspace_pgd(tiny, *images(2), project=lambda change: change, **arguments)
+    with pytest.raises(ValueError, match="divide uint8 images by 255"):
+        subspace_pgd(tiny, torch.zeros(2, 1, 2, 2, dtype=torch.uint8), torch.zeros(2).long(),
+                     project=lambda change: change, eps=0.1, step_size=0.1, steps=1)

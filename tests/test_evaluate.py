@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from frlib import attacks, evaluate
+from frlib import attacks, evaluate, spectral
 from frlib.evaluate import accuracy, autoattack, correct, robust
 
 
@@ -142,6 +142,82 @@ def test_the_model_is_attacked_frozen_and_stays_as_it_was():
         return x
     assert robust(model, *by_pixel([1, 2], [1, 2]), attack).all()
     assert modes == [False] and model.training
+
+
+# --- accuracy by frequency
+
+
+class HearsOneWave(nn.Module):
+    """Right (class 0) unless more than 0.9 of one wave is in the first channel."""
+
+    def __init__(self, wave):
+        super().__init__()
+        self.wave, self.seen = wave, 0
+
+    def forward(self, x):
+        self.seen += len(x)
+        along = (x[:, 0] * self.wave).sum((-2, -1)).abs()
+        return torch.stack([torch.full_like(along, 0.9), along], 1)
+
+
+@pytest.mark.parametrize(("size", "heard"), [
+    ((8, 8), (1, 2)), ((8, 8), (-4, 3)), ((8, 6), (0, -3)), ((7, 6), (-2, -1)), ((7, 7), (0, 0))])
+def test_a_network_that_hears_one_wave_fails_there_and_at_its_twin(size, heard):
+    height, width = size
+    model = HearsOneWave(spectral.wave(height, width, *heard))
+    x = torch.zeros(3, 2, height, width)
+    x += 0.5 if heard != (0, 0) else 0  # a flat image has no wave but the zeroth
+    found = evaluate.fourier_sensitivity(lambda x: model(x), x, torch.zeros(3).long(), norm=1.0,
+                                         batch_size=2)
+    expected = torch.ones(height, width)
+    for i, j in (heard, (-heard[0], -heard[1])):
+        expected[(i + height // 2) % height, (j + width // 2) % width] = 0
+    assert torch.equal(found, expected)
+    unique = sum(1 for i in range(height) for j in range(width)
+                 if (i, j) <= (-i % height, -j % width))
+    assert model.seen == 3 * unique  # each pair of twins once
+    quiet = evaluate.fourier_sensitivity(model, x, torch.zeros(3).long(), norm=0.8)
+    assert torch.equal(quiet, torch.ones(height, width))
+
+
+def test_the_sign_of_a_wave_is_drawn_for_every_image_and_channel():
+    """One that fails for the positive wave alone is right for about half of the images."""
+    wave = spectral.wave(8, 8, 0, 1)
+    model = lambda x: torch.stack([0 * x[:, 0, 0, 0] + 0.5,  # noqa: E731
+                                   (x[:, 0] * wave).sum((-2, -1))], 1)
+    both = lambda x: torch.stack([0 * x[:, 0, 0, 0] + 0.5,  # noqa: E731
+                                  (x * wave).sum((1, 2, 3))], 1)
+    x, y = torch.full((400, 2, 8, 8), 0.5), torch.zeros(400, dtype=torch.int64)
+    results = [evaluate.fourier_sensitivity(m, x, y, norm=1.0, stride=1,
+                                            generator=torch.Generator().manual_seed(0))
+               for m in (model, model, both)]
+    assert torch.equal(results[0], results[1])
+    assert 0.42 < results[0][4, 5] < 0.58 and results[0][4, 5] == results[0][4, 3]
+    assert 0.67 < results[2][4, 5] < 0.83  # wrong where both channels are positive
+    assert (results[0] < 1).sum() == 2
+
+
+def test_the_map_may_be_coarse():
+    model = HearsOneWave(spectral.wave(8, 8, 2, -2))
+    x, y = torch.full((2, 1, 8, 8), 0.5), torch.zeros(2, dtype=torch.int64)
+    found = evaluate.fourier_sensitivity(model, x, y, norm=1.0, stride=2)
+    assert found.shape == (4, 4) and found.sum() == 14
+    assert found[3, 1] == found[1, 3] == 0  # (2, -2) and (-2, 2), with 0 at index 2
+    assert evaluate.fourier_sensitivity(model, x, y, norm=1.0, stride=3).shape == (3, 3)
+
+
+def test_a_map_leaves_the_model_alone_and_refuses_wrong_input():
+    model = ByPixel().train()
+    x, y = by_pixel([1, 2], [1, 2])
+    assert evaluate.fourier_sensitivity(model, x, y, norm=0.0).eq(1).all()
+    assert model.training and model.drop.training
+    for norm in (-1.0, float("nan")):
+        with pytest.raises(ValueError, match="norm = .*at least 0"):
+            evaluate.fourier_sensitivity(model, x, y, norm=norm)
+    with pytest.raises(ValueError, match="stride = 0"):
+        evaluate.fourier_sensitivity(model, x, y, norm=1.0, stride=0)
+    with pytest.raises(ValueError, match="no examples"):
+        evaluate.fourier_sensitivity(model, x[:0], y[:0], norm=1.0)
 
 
 # --- AutoAttack

@@ -7,7 +7,17 @@ import re
 import pytest
 import torch
 
-from frlib.spectral import amplitude, kernel_roughness, kernel_roughnesses, low_pass, radial_energy
+from frlib import spectral
+from frlib.spectral import (
+    amplitude,
+    band_pass,
+    energy_shares,
+    high_pass,
+    kernel_roughness,
+    kernel_roughnesses,
+    low_pass,
+    radial_energy,
+)
 
 SHAPES = [(2, 3, 32, 32), (2, 3, 9, 9), (2, 1, 8, 13), (1, 2, 7, 12)]
 
@@ -97,7 +107,9 @@ def test_a_wrong_bandwidth_is_told_what_it_may_be(bandwidth):
         low_pass(torch.rand(1, 1, 8, 12), bandwidth)
 
 
-@pytest.mark.parametrize("function", [lambda x: low_pass(x, 2), amplitude, radial_energy])
+@pytest.mark.parametrize("function", [
+    lambda x: low_pass(x, 2), lambda x: high_pass(x, 2), lambda x: band_pass(x, 1, 2), amplitude,
+    radial_energy, lambda x: energy_shares(x, [2])])
 def test_only_float_batches_are_images(function):
     with pytest.raises(ValueError, match=r"4-D \(N, C, H, W\), got shape \(3, 8, 8\)"):
         function(torch.rand(3, 8, 8))
@@ -131,6 +143,107 @@ def test_radial_energy_of_a_wave_sits_at_its_radius():
 def test_radial_energy_refuses_an_empty_batch():
     with pytest.raises(ValueError, match="at least one image"):
         radial_energy(torch.rand(0, 3, 8, 8))
+
+
+def test_high_and_low_pass_make_the_image():
+    x = torch.rand(2, 3, 12, 9)
+    torch.testing.assert_close(low_pass(x, 5) + high_pass(x, 5), x)
+    torch.testing.assert_close(high_pass(wave(5), 9), wave(5) - 0.5, atol=1e-6, rtol=0)
+    torch.testing.assert_close(high_pass(wave(5), 11), torch.zeros(1, 1, 32, 32), atol=1e-6, rtol=0)
+    flat = torch.full((1, 1, 8, 8), 0.3)
+    torch.testing.assert_close(high_pass(flat, 1), torch.zeros_like(flat), atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize("axis", [-2, -1])
+@pytest.mark.parametrize(("low", "high", "mean", "strength"), [
+    (0, 5, 1, 0), (0, 5.1, 1, 1), (5, 6, 0, 1), (4, 5, 0, 0), (5.1, math.inf, 0, 0)])
+def test_a_band_holds_its_lower_edge_and_not_its_upper(axis, low, high, mean, strength):
+    expected = 0.5 * mean + strength * (wave(5, axis=axis) - 0.5)
+    torch.testing.assert_close(band_pass(wave(5, axis=axis), low, high), expected,
+                               atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_bands_are_orthogonal_projections_that_sum_to_the_image(shape):
+    x = torch.rand(shape, dtype=torch.float64)
+    limits = [0, 1.5, 4, math.inf]
+    parts = [band_pass(x, *band) for band in itertools.pairwise(limits)]
+    torch.testing.assert_close(sum(parts), x)
+    for i, part in enumerate(parts):
+        torch.testing.assert_close(band_pass(part, limits[i], limits[i + 1]), part)
+        assert part.dtype == x.dtype and part.square().sum() > 0
+        for other in parts[:i]:
+            assert abs((part * other).sum()) < 1e-9
+
+
+def test_a_band_lets_gradients_through_and_takes_an_empty_batch():
+    x = torch.rand(1, 1, 6, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: band_pass(x, 1, 2.5), x)
+    assert band_pass(torch.rand(0, 3, 8, 8), 1, 2).shape == (0, 3, 8, 8)
+
+
+@pytest.mark.parametrize("band", [(-1, 2), (2, 2), (3, 2), (math.nan, 2)])
+def test_a_band_without_width_is_refused(band):
+    with pytest.raises(ValueError, match=re.escape(f"got {band[0]} and {band[1]}")):
+        band_pass(torch.rand(1, 1, 8, 8), *band)
+
+
+def test_energy_shares_of_waves_and_flat_images_are_known():
+    # of 0.5 + 0.5 cos, a third of the energy is in the wave: 0.125 beside 0.25 per pixel
+    x = torch.cat([wave(5), wave(5, axis=-2) - 0.5, wave(12), torch.full((1, 1, 32, 32), 0.3),
+                   torch.zeros(1, 1, 32, 32)]).repeat(1, 3, 1, 1)
+    third = 1 / 3
+    expected = torch.tensor([[2 * third, third, 0], [0, 1, 0], [2 * third, 0, third], [1, 0, 0],
+                             [0, 0, 0]])
+    torch.testing.assert_close(energy_shares(x, [5, 12]), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(energy_shares(x, [5.1])[:2], torch.tensor([[1.0, 0]] * 2))
+
+
+def test_energy_shares_take_the_channels_of_an_image_together():
+    x = torch.cat([2 * (wave(3) - 0.5), wave(9) - 0.5], 1)
+    torch.testing.assert_close(energy_shares(x, [6]), torch.tensor([[0.8, 0.2]]))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_energy_shares_agree_with_the_bands(shape):
+    x = torch.rand(shape)
+    shares = energy_shares(x, [1.5, 4])
+    torch.testing.assert_close(shares.sum(1), torch.ones(shape[0]))
+    middle = band_pass(x, 1.5, 4).square().sum((1, 2, 3)) / x.square().sum((1, 2, 3))
+    torch.testing.assert_close(shares[:, 1], middle)
+
+
+@pytest.mark.parametrize("edges", [[0], [4, 4], [5, 2], [math.inf]])
+def test_edges_must_rise_above_zero(edges):
+    with pytest.raises(ValueError, match=re.escape(f"rising radii above 0, got {edges}")):
+        energy_shares(torch.rand(1, 1, 8, 8), edges)
+
+
+@pytest.mark.parametrize(("n", "stride", "expected"), [
+    (8, 1, [-4, -3, -2, -1, 0, 1, 2, 3]), (8, 2, [-4, -2, 0, 2]), (8, 3, [-3, 0, 3]),
+    (7, 2, [-2, 0, 2]), (5, 9, [0])])
+def test_frequencies_are_centred(n, stride, expected):
+    assert spectral.frequencies(n, stride) == expected
+    assert expected[len(expected) // 2] == 0
+
+
+@pytest.mark.parametrize("stride", [0, -1, 2.0, None])
+def test_a_wrong_stride_is_refused(stride):
+    with pytest.raises(ValueError, match="stride = .*a whole number from 1"):
+        spectral.frequencies(8, stride)
+
+
+def test_a_wave_has_two_frequencies_or_one_and_norm_one():
+    for i, j in itertools.product(range(-4, 4), range(-3, 4)):
+        image = spectral.wave(8, 7, i, j)
+        out = amplitude(image[None, None])[0, 0]
+        places = {(i % 8, j % 7), (-i % 8, -j % 7)}
+        expected = torch.zeros(8, 7)
+        for row, column in places:
+            expected[(row + 4) % 8, (column + 3) % 7] = len(places) ** -0.5
+        torch.testing.assert_close(out, expected, atol=1e-6, rtol=0)
+        torch.testing.assert_close(image, spectral.wave(8, 7, -i, -j))
+        assert image[0, 0] == image.max() > 0
 
 
 def test_roughness_of_known_kernels():

@@ -1,0 +1,209 @@
+"""The page on the spectral lens: intervals, what is drawn, and sentences, from known numbers."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import copy
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.text import Text
+
+from frlib import lens, plots
+from frlib.results import score
+
+MARK = "smoke preset: not comparable with the paper"
+
+
+def first(count, total=40):
+    """Flags of which the first `count` are right."""
+    return score(np.arange(total) < count)
+
+
+def scores(clean, low, middle, high, free):
+    return {"clean": first(clean), "low": first(low), "middle": first(middle), "high": first(high),
+            "all": first(free)}
+
+
+def curve(*counts):
+    return dict(zip(("1", "8", "32"), map(first, counts), strict=True))
+
+
+NUMBERS = {  # on a 3 x 3 map: the centre is low, its four neighbours middle, the corners high
+    "images": 40, "classes": 10, "edges": [0.5, 1.2],
+    "bands": {"low": 0.1, "middle": 0.4, "high": 0.5},
+    "vertical": [-1, 0, 1], "horizontal": [-1, 0, 1],
+    "scores": {"natural": scores(36, 30, 20, 2, 0), "at": scores(30, 8, 20, 21, 10),
+               "at-fr@fr_transform=batch-class": scores(30, 20, 20, 21, 10)},
+    "inside": {"natural": {"low": [0.8, 0.6], "middle": [1.0], "high": []},
+               "at": {"low": [0.9]}, "at-fr@fr_transform=batch-class": {"low": [1.0]}},
+    "size": {"natural": {"low": [0.7, 0.5], "middle": [0.3], "high": []}, "at": {"low": [0.8]}},
+    "shares": {"natural": [[0.1, 0.4, 0.5]] * 40, "at": [[0.7, 0.2, 0.1]] * 40,
+               "at-fr@fr_transform=batch-class": [[0.4, 0.4, 0.2]] * 40},
+    "maps": {"natural": [[0.0, 0.5, 0.1], [0.6, 0.9, 0.4], [0.1, 0.5, 0.2]],
+             "at": [[0.7, 0.5, 0.7], [0.5, 0.1, 0.5], [0.7, 0.5, 0.7]],
+             "at-fr@fr_transform=batch-class": [[0.5] * 3] * 3},
+    "energy": {"natural": [[3.0, 1.5, 2.9], [1.4, 0.1, 1.6], [2.9, 1.5, 2.8]],
+               "at": [[0.1, 0.5, 0.1], [0.5, 6.0, 0.5], [0.1, 0.5, 0.1]],
+               "at-fr@fr_transform=batch-class": [[0.1, 0.5, 0.1], [0.5, 6.0, 0.5],
+                                                  [0.1, 0.5, 0.1]]},
+    "filters": {"natural": {"low_pass": curve(4, 19, 36), "high_pass": curve(36, 20, 4)},
+                "at": {"low_pass": curve(4, 16, 30), "high_pass": curve(30, 16, 4)},
+                "at-fr@fr_transform=batch-class": {"low_pass": curve(15, 30, 30),
+                                                   "high_pass": curve(14, 14, 14)}}}
+
+
+# --- bootstrap
+
+
+def test_values_without_spread_have_an_interval_without_width():
+    mean, low, high = lens.bootstrap(np.full((7, 2), [0.2, 0.7]))
+    np.testing.assert_allclose([mean, low, high], [[0.2, 0.7]] * 3)
+
+
+def test_an_interval_is_as_wide_as_the_central_limit_says():
+    values = np.random.default_rng(0).normal(5, 2, 400)
+    mean, low, high = lens.bootstrap(values, resamples=5000)
+    half = 1.96 * values.std() / np.sqrt(400)
+    assert mean == values.mean()
+    np.testing.assert_allclose([low, high], [mean - half, mean + half], atol=0.1 * half)
+    _, lower, higher = lens.bootstrap(values, confidence=0.5)
+    assert low < lower < mean < higher < high
+
+
+def test_two_images_have_the_means_of_their_four_draws():
+    """Means 0, 1/2, 1 with chances 1/4, 1/2, 1/4: the middle half is 1/2, all but 4 % 0 to 1."""
+    values = [0.0, 1.0]
+    assert lens.bootstrap(values, confidence=0.4)[1:] == (0.5, 0.5)
+    assert lens.bootstrap(values, confidence=0.96)[1:] == (0, 1)
+
+
+def test_about_95_of_100_intervals_hold_the_truth():
+    draws = np.random.default_rng(1).random((300, 60))
+    intervals = [lens.bootstrap(values, resamples=300)[1:] for values in draws]
+    held = [low <= 0.5 <= high for low, high in intervals]
+    assert 0.90 < np.mean(held) < 0.99
+
+
+def test_the_seed_decides_and_no_images_are_refused():
+    values = np.random.default_rng(0).random(30)
+    first, again, other = (lens.bootstrap(values, seed=seed) for seed in (0, 0, 1))
+    assert first == again == lens.bootstrap(values) != other
+    with pytest.raises(ValueError, match="at least one image"):
+        lens.bootstrap([])
+
+
+# --- numbers
+
+
+def test_shares_and_accuracies_keep_their_places():
+    assert lens.shares(NUMBERS)["at"]["high"] == pytest.approx((0.1, 0.1, 0.1))
+    share, low, high = lens.accuracies(NUMBERS)["natural"]["middle"]
+    assert share == 0.5 and low < 0.4 and high > 0.6
+    assert list(lens.accuracies(NUMBERS)["at"]) == ["clean", "low", "middle", "high", "all"]
+    assert lens.filtered(NUMBERS)["at"]["low_pass"] == ([1, 8, 32], [0.1, 0.4, 0.75])
+
+
+def test_the_weakest_band_has_the_exact_p_of_the_next():
+    found = lens.weakest(NUMBERS)
+    assert found["natural"] == ("high", pytest.approx(2 / 2 ** 18))
+    assert found["at"] == ("low", pytest.approx(2 / 2 ** 12))
+    assert found["at-fr, batch-class"] == ("low", 1.0)
+
+
+def test_a_band_has_the_mean_of_its_ring():
+    assert lens.band_means(NUMBERS, "maps")["natural"] \
+        == pytest.approx({"low": 0.9, "middle": 0.5, "high": 0.1})
+
+
+def test_agreement_is_a_rank_correlation_and_undefined_without_ranks():
+    found = lens.agreement(NUMBERS)
+    assert found["natural"] > 0.9 and found["at-fr, batch-class"] is None
+    # at: the centre first in both; middle before high in both; ties in both
+    assert found["at"] == pytest.approx(1)
+    turned = copy.deepcopy(NUMBERS)
+    turned["maps"]["at"] = (1 - np.array(turned["maps"]["at"])).tolist()
+    assert lens.agreement(turned)["at"] == pytest.approx(-1)
+
+
+# --- sentences
+
+
+def test_sentences_hold_the_numbers():
+    text = lens.seen_shares(NUMBERS)
+    assert "the low band holds 10.0 % [10.0, 10.0] (**natural**) to 70.0 % [70.0, 70.0] (**at**)" \
+        in text
+    assert "the high band holds 10.0 % [10.0, 10.0] (**at**) to 50.0 %" in text
+    assert "White noise would have 10 / 40 / 50 %" in text
+    text = lens.seen_bands(NUMBERS)
+    assert "the low band for **at**; the high band for **natural**" in text
+    assert "no band beyond chance for **at-fr, batch-class**" in text
+    assert "at most 30.0 %" in text and "(natural, low band)" in text
+    assert "square is 0.30 to 0.80 of the radius" in text
+    assert "at 10 / 50 / 70" in lens.seen_maps(NUMBERS)
+    text = lens.seen_agreement(NUMBERS)
+    assert "over the 9 frequencies" in text and "at-fr, batch-class undefined" in text
+    assert "for 2 of 3 models (**natural**, **at**)" in text  # a map without weak spots agrees not
+    # half-way from chance, 4 of 40, to 36 and to 30 right
+    assert "natural 32 and 8; at 32 and 1; at-fr, batch-class 8 and none" \
+        in lens.seen_filters(NUMBERS)
+
+
+def test_one_model_alone_has_its_sentences():
+    alone = {key: {"at": value["at"]} if isinstance(value, dict) and "at" in value else value
+             for key, value in NUMBERS.items()}
+    assert lens.seen_shares(alone).count("70.0 %") == 1  # the least is also the most
+    assert "for 1 of 1 models." in lens.seen_agreement(alone)
+    assert "(**natural**)" not in lens.seen_bands(alone)
+
+
+# --- figures
+
+MAPS = {f"model {i}": np.random.default_rng(i).random((4, 3)) for i in range(7)}
+AXES = [-4, -2, 0, 2], [-2, 0, 2]
+FIGURES = {
+    "band_shares": lambda **k: plots.band_shares(lens.shares(NUMBERS), NUMBERS["bands"], **k),
+    "attack_bars": lambda **k: plots.attack_bars(lens.accuracies(NUMBERS), **k),
+    "filtered_accuracy": lambda **k: plots.filtered_accuracy(lens.filtered(NUMBERS), **k),
+    "frequency_maps": lambda **k: plots.frequency_maps(MAPS, *AXES, label="accuracy (%)", **k),
+    "frequency_maps, log": lambda **k: plots.frequency_maps(
+        {"one, long": np.zeros((4, 3))}, *AXES, label="energy", log=True, **k)}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_is_labelled_opaque_and_marked(name):
+    fig = FIGURES[name](title="A title", mark=MARK)
+    fig.draw_without_rendering()
+    assert fig.get_facecolor() == (1, 1, 1, 1) and not plt.get_fignums()
+    assert any(ax.get_xlabel() for ax in fig.axes) and any(ax.get_ylabel() for ax in fig.axes)
+    texts = {text.get_text(): text for text in fig.findobj(Text) if text.get_visible()}
+    assert "A title" in texts
+    box, page = texts[MARK].get_window_extent(), fig.bbox
+    assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1
+    for legend in filter(None, (ax.get_legend() for ax in fig.axes)):
+        assert legend.get_window_extent().y0 >= box.y1, "the legend covers the mark"
+
+
+def test_maps_share_a_scale_and_stand_at_their_frequencies():
+    fig = plots.frequency_maps(MAPS, *AXES, label="accuracy (%)")
+    images = [ax.get_images()[0] for ax in fig.axes[:7]]
+    assert len({image.get_clim() for image in images}) == 1
+    assert images[0].get_extent() == [-3, 3, 3, -5]  # row 0 is the frequency -4, at the top
+    assert [ax.get_visible() for ax in fig.axes[:9]] == [True] * 7 + [False] * 2
+
+
+def test_white_noise_is_a_dashed_line_at_its_share():
+    fig = plots.band_shares(lens.shares(NUMBERS), NUMBERS["bands"])
+    levels = [line.get_segments()[0][0][1] for line in fig.axes[0].collections
+              if line.get_linestyle()[0][1]]
+    np.testing.assert_allclose(levels, [10, 40, 50])
+
+
+@pytest.mark.parametrize("draw", [
+    lambda: plots.band_shares({}, {}), lambda: plots.filtered_accuracy({}),
+    lambda: plots.frequency_maps({}, [0], [0], label="x")])
+def test_nothing_to_draw_is_an_error(draw):
+    with pytest.raises(ValueError, match="nothing to draw"):
+        draw()
