@@ -34,7 +34,7 @@ TRAINED = {  # the trainings that a notebook shows
     "03_train_fr_swa": ["at-fr"],
     "06_train_rivals": ["trades", "mart", "at-awp"],
 }
-REPORTS = ["04_attack_benchmark", "05_spectral_figures", "08_spectral_lens"]
+REPORTS = ["04_attack_benchmark", "05_spectral_figures", "07_explore", "08_spectral_lens"]
 NOTEBOOKS = [*TRAINED, *REPORTS]
 SHOWN = ["origin", "pages", "plots", "report", "tables", "verdict", "zoo"]  # the modules behind what a page shows
 LABELS = [label for run in SETTINGS.runs for label in judge.siblings(run)]
@@ -164,6 +164,17 @@ rule figures:
     output:
         notebook=f"{RUNS}/notebooks/{NAME}/05_spectral_figures.ipynb",
         figures=FIGURES,
+    shell:
+        PAPERMILL
+
+
+rule explore:
+    input:
+        notebook="notebooks/07_explore.ipynb",
+        runs=[finished(label) for label in LABELS],
+        library=library(*SHOWN, "explore", *judge.CODE),
+    output:
+        notebook=f"{RUNS}/notebooks/{NAME}/07_explore.ipynb",
     shell:
         PAPERMILL
 
