@@ -2,6 +2,7 @@
 #
 #   snakemake -n --config preset=mini data=data        the plan
 #   snakemake -j2 --config preset=mini data=data       do it; what is done is not done again
+#   snakemake --profile cluster/slurm.yaml --config preset=paper data=data       as Slurm jobs
 #
 # A rule depends on the preset, the notebook and the library files that decide its output.
 
@@ -26,7 +27,11 @@ PAPERMILL = (
 )
 SEED = SETTINGS.seeds[0]  # the seed that the notebooks show
 # without a number of threads in the preset, a job has the machine, and its GPU, to itself
-THREADS = SETTINGS.threads or workflow.cores
+THREADS = SETTINGS.threads or workflow.resource_settings.cores or SETTINGS.job_cpus
+# what a job asks a cluster for; on one machine nobody is asked
+ON_CPU = {"cpus_per_task": SETTINGS.threads or SETTINGS.job_cpus,
+          "mem_mb": 1024 * SETTINGS.job_memory, "runtime": SETTINGS.job_minutes}
+ON_GPU = ON_CPU | ({"gpu": SETTINGS.job_gpus} if SETTINGS.job_gpus else {})
 OMP = f"OMP_NUM_THREADS={SETTINGS.threads}" if SETTINGS.threads else ""
 TRAINED = {  # the trainings that a notebook shows
     "01_train_baseline": ["natural", "at"],
@@ -108,6 +113,7 @@ rule train:
     log:
         f"{RUNS}/{NAME}/{{label}}/seed{{seed}}/train.log",
     threads: THREADS
+    resources: **ON_GPU
     shell:
         "TQDM_DISABLE=1 {OMP} {PYTHON} -m frlib train {COMMON} "
         "--run {wildcards.label} --seed {wildcards.seed} 2> {log} || (tail -n 3 {log}; exit 1)"
@@ -122,6 +128,7 @@ rule judge:
     log:
         f"{RUNS}/{NAME}/{{label}}/seed{{seed}}/judge.log",
     threads: THREADS
+    resources: **ON_GPU
     shell:
         "TQDM_DISABLE=1 {OMP} {PYTHON} -m frlib judge {COMMON} "
         "--run {wildcards.label} --seed {wildcards.seed} 2> {log} || (tail -n 3 {log}; exit 1)"
@@ -138,6 +145,7 @@ rule training_page:
         notebook=f"{RUNS}/notebooks/{NAME}/{{page}}.ipynb",
     wildcard_constraints:
         page="|".join(TRAINED),
+    resources: **ON_CPU
     shell:
         PAPERMILL
 
@@ -150,6 +158,7 @@ rule benchmark:
         committed=COMMITTED,
     output:
         notebook=f"{RUNS}/notebooks/{NAME}/04_attack_benchmark.ipynb",
+    resources: **ON_CPU
     shell:
         PAPERMILL
 
@@ -164,6 +173,7 @@ rule figures:
     output:
         notebook=f"{RUNS}/notebooks/{NAME}/05_spectral_figures.ipynb",
         figures=FIGURES,
+    resources: **ON_GPU
     shell:
         PAPERMILL
 
@@ -175,6 +185,7 @@ rule explore:
         library=library(*SHOWN, "explore", *judge.CODE),
     output:
         notebook=f"{RUNS}/notebooks/{NAME}/07_explore.ipynb",
+    resources: **ON_CPU
     shell:
         PAPERMILL
 
@@ -189,6 +200,7 @@ rule lens:
     output:
         notebook=f"{RUNS}/notebooks/{NAME}/08_spectral_lens.ipynb",
         lens=LENS,
+    resources: **ON_GPU
     shell:
         PAPERMILL
 
@@ -202,6 +214,7 @@ rule generated:
         library("origin", "pages", "report", "speed_tables", "tables", "verdict"),
         COMMITTED,
         MEASURED,
+        list(settings.presets().values()),
     output:
         GENERATED,
     params:

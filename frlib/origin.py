@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from frlib import judge, train
-from frlib.config import METHODS, project_root
+from frlib.config import METHODS, load, project_root
 from frlib.cost import duration
 from frlib.results import atomic
 from frlib.tables import NONE, SMOKE, myst_table
@@ -123,6 +123,30 @@ def costs(preset: str, results: dict) -> str:
         preset, "costs", f"What the results of preset {preset} cost, added up from their files.",
         ["Device", "Trainings", "Time", "Longest", "Judgements", "Time"],
         rows or [[NOT_RUN] + [NONE] * 5])
+
+
+def preset_costs(collected: dict) -> str:
+    """Hours behind the results of every preset, {preset: results}: what was run, by kind of device.
+
+    A process has one device; results that a preset does not list (`ablations`) count too.
+    """
+    rows = []
+    for name, results in collected.items():
+        settings = load(name)
+        listed = [label for run in settings.runs for label in judge.siblings(run)]
+        there = sum(seed in results.get(label, {}) for label in listed for seed in settings.seeds)
+        parts = [list(_times(results, part).values()) for part in ("train", "judge")]
+        gpu = [spent for part in parts for device, spent in part if not device.startswith("CPU")]
+        rows.append([f"`{name}`", f"{there} of {len(listed) * len(settings.seeds)}",
+                     *(_hours([spent for _, spent in part]) for part in parts), _hours(gpu)])
+    return myst_table(
+        None, "preset-costs", "Hours of computing behind the results of each preset, added up from "
+        "their files. Where results are missing, the whole preset costs more.",
+        ["Preset", "Results", "Training, h", "Judging, h", "Of both on a GPU, h"], rows)
+
+
+def _hours(seconds: list[float]) -> str:
+    return f"{sum(seconds) / 3600:.3g}" if seconds else "not measured"
 
 
 def _times(results: dict, part: str) -> dict[tuple, tuple[str, float]]:

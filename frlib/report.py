@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from frlib.config import project_root
-from frlib.origin import badge, copy_files, costs, provenance
+from frlib.config import presets, project_root
+from frlib.origin import badge, copy_files, costs, preset_costs, provenance
 from frlib.results import atomic, read_json
 from frlib.speed_tables import speed
 from frlib.tables import NONE, chance, html_table, myst_table, percent, points
@@ -383,7 +383,7 @@ def bars(results: dict) -> dict[str, dict[str, tuple[float, float, float]]]:
 PAPER = (paper_table1, paper_table2, scope)  # pages that need no result
 OURS = (badge, headline, claims, verdicts, table1, table2, readings, ablations, settings, costs,
         provenance)
-PAGES = (*(make.__name__ for make in PAPER + OURS), "follow_up", "speed")
+PAGES = (*(make.__name__ for make in PAPER + OURS), "follow_up", "speed", "preset_costs")
 
 
 def write_pages(out: str | Path, preset: str, *folders: str | Path) -> None:
@@ -394,7 +394,8 @@ def write_pages(out: str | Path, preset: str, *folders: str | Path) -> None:
     """
     results, others = collect(preset, *folders), collect(FOLLOW_UP, *folders)
     made = [*(make() for make in PAPER), *(make(preset, results) for make in OURS),
-            follow_up(others), speed(project_root() / "benchmarks")]
+            follow_up(others), speed(project_root() / "benchmarks"),
+            preset_costs({name: collect(name, *folders) for name in presets()})]
     for name, text in zip(PAGES, made, strict=True):
         with atomic(Path(out) / f"{name}.md") as temporary:
             temporary.write_text(text)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from frlib import origin, report, tables, verdict
+from frlib import config, judge, origin, report, tables, verdict
 from frlib.results import score, write_json
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -17,7 +17,8 @@ NAMES = {"headline": "headline", "claims": "claims", "table1": "our-table1",
          "table2": "our-table2", "readings": "readings", "provenance": "provenance",
          "paper_table1": "paper-table1", "paper_table2": "paper-table2", "speed": "speed",
          "follow_up": "follow-up", "scope": "scope", "verdicts": "verdicts",
-         "ablations": "ablations", "settings": "settings", "costs": "costs"}
+         "ablations": "ablations", "settings": "settings", "costs": "costs",
+         "preset_costs": "preset-costs"}
 OURS = {"headline", "claims", "verdicts", "table1", "table2", "readings", "ablations", "settings",
         "costs", "provenance"}  # of a preset's results
 MADE = {"commit": "0123456789abcdef", "dirty": True, "versions": {"torch": "2.11.0"},
@@ -444,3 +445,14 @@ def test_the_follow_up_says_not_run_until_it_is():
     text = report.follow_up({"at-sar": {0: result("at-sar") | {"file": "x.json"}}})
     assert "`at-sar`" in text and "{list-table}" in text and "not comparable" not in text
     assert ":name: follow-up" in text and ":name: provenance-follow-up" in text
+
+
+def test_the_hours_of_a_preset_count_a_training_once():
+    made = {"train_provenance": {"device": "CPU X", "threads": 1},
+            "provenance": {"device": "Card Y", "threads": 1}}
+    results = {label: {0: {**made, "seconds": {"train": 7200, "judge": 1800}}}
+               for label in ("at-fr", "at-fr-swa", "at-fr@fr_transform=none")}
+    head, row, empty = cells(origin.preset_costs({"mini": results, "paper": {}}))
+    listed = sum(len(judge.siblings(run)) for run in config.load("mini").runs)
+    assert row == ["`mini`", f"2 of {listed}", "4", "1.5", "1.5"]
+    assert empty[2:] == ["not measured"] * 3 and len(head) == len(row)

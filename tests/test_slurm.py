@@ -1,0 +1,187 @@
+"""What the pipeline's jobs ask a cluster for, and the pipeline on a real Slurm of one node."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import yaml
+
+from frlib import config, judge, report
+from frlib.results import score, write_json
+
+REPO = Path(__file__).resolve().parents[1]
+CLUSTER = REPO / "tests" / "slurm" / "cluster.sh"
+EPOCHS = 10
+TINY = f"""preset: tiny
+settings: {{runs: [at-fr], seeds: [0], threads: 1, job_gpus: 1, job_memory: 2, job_minutes: 61,
+           dataset: digits, train_size: 128, model: resnet8-16, epochs: {EPOCHS}, batch_size: 32,
+           steps: 1, step_size: 0.2, eps: 0.3, curve_images: 20, curve_steps: 1,
+           judge_images: 10, aa_images: 1, judge_batch: 10}}
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A folder that looks like the repository, with runs of its own, as current directory."""
+    for name in ("Snakefile", "frlib", "notebooks", "book", "results", "benchmarks", "_toc.yml",
+                 "_config.yml"):
+        (tmp_path / name).symlink_to(REPO / name)
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    monkeypatch.setenv("FRLIB_ROOT", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(REPO))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def snakemake(*arguments, **settings):
+    command = [sys.executable, "-m", "snakemake", *map(str, arguments), "--config",
+               *(f"{key}={value}" for key, value in settings.items())]
+    return subprocess.run(command, text=True, capture_output=True, timeout=60)
+
+
+def asked(plan: str) -> dict[str, dict[str, str]]:
+    """{rule: {resource: value}} of a printed plan."""
+    blocks = re.findall(r"rule (\w+):\n((?: {4}.*\n)+)", plan)
+    return {rule: dict(re.findall(r"(\w+)=([^,\s]+)", line)) for rule, block in blocks
+            for line in re.findall(r"resources: (.*)", block)}
+
+
+@pytest.mark.parametrize("preset, gpu", [("paper", "1"), ("smoke", None)])
+def test_a_job_asks_for_what_the_preset_says(checkout, preset, gpu):
+    ran = snakemake("-n", preset=preset)
+    assert ran.returncode == 0, ran.stderr
+    rules, settings = asked(ran.stdout + ran.stderr), config.load(preset)
+    computing, reading = {"train", "judge", "figures"}, {"training_page", "benchmark"}
+    for rule in computing | reading:
+        assert rules[rule].get("gpu") == (gpu if rule in computing else None)
+        assert rules[rule]["cpus_per_task"] == str(settings.threads or settings.job_cpus)
+        assert rules[rule]["mem_mb"] == str(1024 * settings.job_memory)
+        assert rules[rule]["runtime"] == str(settings.job_minutes)
+    assert all("runtime" not in rules[rule] for rule in ("generated", "book"))
+
+
+@pytest.mark.parametrize("key, value, least", [
+    ("job_gpus", -1, 0), ("job_cpus", 0, 1), ("job_memory", 0, 1), ("job_minutes", 0, 1)])
+def test_a_job_cannot_ask_for_nothing(key, value, least):
+    with pytest.raises(ValueError, match=f"{key} = {value}: must be at least {least}"):
+        config.load("smoke", **{key: value})
+
+
+def test_what_a_job_asks_for_is_no_part_of_a_run():
+    changed = config.load("smoke", job_gpus=2, job_cpus=9, job_memory=9, job_minutes=9)
+    assert changed.label == "at" and changed.group("train") == config.load("smoke").group("train")
+
+
+def test_the_kubernetes_job_asks_for_what_its_preset_says():
+    job = yaml.safe_load((REPO / "cluster" / "kubernetes.yaml").read_text())
+    container, = job["spec"]["template"]["spec"]["containers"]
+    name, = [word.removeprefix("preset=") for word in container["command"] if "preset=" in word]
+    settings, resources = config.load(name), container["resources"]
+    assert resources["limits"] == {"nvidia.com/gpu": settings.job_gpus,
+                                   "memory": f"{settings.job_memory}Gi"}
+    assert resources["requests"] == {"cpu": settings.job_cpus,
+                                     "memory": f"{settings.job_memory}Gi"}
+    assert f"--cores={settings.job_cpus}" in container["command"]
+
+
+def test_a_preset_costs_what_its_results_say_and_a_training_counts_once(tmp_path):
+    for label, seconds, device in [("at", 1800, "NVIDIA"), ("at-swa", 1800, "NVIDIA"),
+                                   ("natural", 7200, "CPU X"), ("at@lr=0.5", 9e9, "NVIDIA")]:
+        write_json(tmp_path / "paper" / label / "seed0.json", {
+            "scores": {"clean": score([True])}, "seconds": {"train": seconds, "judge": 360},
+            "provenance": {"device": device}, "train_provenance": {"device": device}})
+    rows = re.findall(r"^\* - (.*)\n((?:  - .*\n)+)", report.costs(tmp_path), re.M)
+    cells = {name: re.findall(r"  - (.*)", rest) for name, rest in rows}
+    wanted = sum(len(judge.siblings(run)) for run in config.load("paper").runs)
+    assert cells["`paper`"] == [f"3 of {wanted}", "CPU X, NVIDIA", "2.5", "0.3", "0.7"]
+    assert cells["`mini`"][1:] == ["—", *["not measured"] * 3]
+    assert cells.keys() - {"Preset"} == {f"`{name}`" for name in config.presets()}
+
+
+# --- a real cluster
+
+
+@pytest.fixture
+def cluster(tmp_path_factory, monkeypatch):
+    """A running Slurm of one node, stopped again afterwards; skipped where there is none."""
+    path = f"{os.environ['PATH']}:/usr/sbin"
+    missing = [name for name in ("munged", "slurmctld", "slurmd", "sbatch", "srun")
+               if not shutil.which(name, path=path)]
+    if missing:
+        pytest.skip(f"no {', '.join(missing)}: needs Debian's packages slurm-wlm and munge")
+    if not find_spec("snakemake_executor_plugin_slurm"):
+        pytest.skip("no snakemake-executor-plugin-slurm: pip install -r requirements.txt")
+    folder = tmp_path_factory.mktemp("slurm")
+    try:
+        started = subprocess.run([CLUSTER, "start", folder], text=True, capture_output=True)
+        assert started.returncode == 0, started.stderr
+        monkeypatch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
+        monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
+        yield
+    finally:
+        subprocess.run([CLUSTER, "stop", folder], check=True)
+
+
+def jobs() -> dict[str, list[tuple[str, str]]]:
+    """{rule: [(job, state), ...]} of all jobs that Slurm knows; the comment names the rule."""
+    listed = subprocess.run(["squeue", "--states=all", "--noheader", "--format=%i|%T|%k",
+                             "--sort=i"], text=True, capture_output=True, check=True).stdout
+    found = {}
+    for job, state, comment in (line.split("|") for line in listed.splitlines()):
+        found.setdefault(re.match(r"rule_([a-z_]+?)(_wildcards|$)", comment)[1],
+                         []).append((job, state))
+    return found
+
+
+@pytest.mark.slow
+def test_the_pipeline_on_slurm_goes_on_when_a_job_is_killed(checkout, cluster):
+    run, page = checkout / "runs/tiny/at-fr/seed0", "runs/notebooks/tiny/02_train_fr.ipynb"
+    with open(checkout / "snakemake.log", "w") as log:
+        pipeline = subprocess.Popen(
+            [sys.executable, "-m", "snakemake", "--profile", REPO / "cluster" / "slurm.yaml",
+             "--slurm-status-command=squeue", "--slurm-init-seconds-before-status-checks=2",
+             "--seconds-between-status-checks=2", "--config", "preset=tiny.yaml", "--",
+             "results", page], stdout=log, stderr=log)
+    try:
+        until(lambda: "train" in jobs(), pipeline)
+        (job, _), = jobs()["train"]
+        asked_for = subprocess.run(["scontrol", "show", "job", job], text=True, check=True,
+                                   capture_output=True).stdout
+        for setting in ("NumCPUs=1 ", "mem=2G", "TresPerJob=gres.gpu:1", "TimeLimit=01:01:00 "):
+            assert re.search(setting, asked_for), asked_for
+        until(lambda: (run / "last.pt").is_file(), pipeline)
+        subprocess.run(["scancel", job], check=True)
+        until(lambda: len(jobs()["train"]) == 2, pipeline)
+        until(lambda: pipeline.poll() is not None)
+    finally:
+        pipeline.kill()  # its jobs are cancelled with the cluster
+        pipeline.wait()
+    told = (checkout / "snakemake.log").read_text()
+    assert pipeline.returncode == 0, told
+    states = {rule: [state for _, state in listed] for rule, listed in jobs().items()}
+    assert states == {"train": ["CANCELLED", "COMPLETED"], "judge": ["COMPLETED"] * 2,
+                      "training_page": ["COMPLETED"]}  # `results` itself is no job
+    first = int(re.search(rf"epochs (\d+)-{EPOCHS} on", (run / "train.log").read_text())[1])
+    assert 1 < first <= EPOCHS, "the second job started from nothing"
+    history = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in history] == list(range(1, EPOCHS + 1))
+    for label in judge.siblings("at-fr"):
+        assert (checkout / f"runs/results/tiny/{label}/seed0.json").is_file()
+    assert json.loads((checkout / page).read_text())["metadata"]["papermill"]["exception"] is None
+
+
+def until(done, pipeline=None, seconds=1800):
+    """Wait for done(); an error when the pipeline ends before, or it takes too long."""
+    end = time.monotonic() + seconds
+    while not done():
+        told = Path("snakemake.log").read_text()
+        assert time.monotonic() < end, f"not done after {seconds} s:\n{told}"
+        assert pipeline is None or pipeline.poll() is None, told
+        time.sleep(0.2)
