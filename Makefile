@@ -1,4 +1,5 @@
-# make book | test | site | mini | ablations | cifar100-subset | resnet18 | paper | test-gpu | publish | clean
+# make book | test | site | mini | ablations | cifar100-subset | resnet18 | paper | publish | clean
+# make test-gpu | test-slow
 PYTHON ?= python3
 DATA ?= data
 JOBS ?= 2
@@ -8,7 +9,7 @@ SNAKEMAKE = $(RUN) snakemake -j$(JOBS) --rerun-incomplete --nolock --quiet rules
 NBVAL = rm -rf _build/nbval && FRLIB_ROOT=$(CURDIR)/_build/nbval TQDM_DISABLE=1 \
 	$(RUN) pytest -q --nbval-lax -p no:cacheprovider notebooks
 
-.PHONY: book site mini ablations cifar100-subset resnet18 paper test test-gpu publish clean
+.PHONY: book site mini ablations cifar100-subset resnet18 paper test test-gpu test-slow publish clean
 
 book: .venv/ready            ## the smoke preset on embedded data, then the book in _build/html
 	$(SNAKEMAKE) preset=smoke
@@ -34,6 +35,9 @@ test-gpu: .venv/ready        ## the tests marked gpu and the notebooks, on a GPU
 	.venv/bin/python -c "import torch, sys; sys.exit(not torch.cuda.is_available() and 'no GPU here')"
 	$(RUN) pytest -q -m gpu
 	$(NBVAL)
+
+test-slow: .venv/ready       ## the pipeline killed at 20 random moments; its seed is told
+	$(RUN) pytest -q -s -m slow
 
 publish: .venv/ready         ## copy the results of PRESET into results/, to be committed
 	$(RUN) frlib publish --preset $(PRESET)

@@ -8,6 +8,7 @@
 
 import sys
 from pathlib import Path
+from shlex import quote
 
 from frlib import config as settings
 from frlib import judge, report, train
@@ -18,12 +19,13 @@ RUNS = config.get("runs", "runs")
 SETTINGS = settings.load(PRESET)
 NAME = SETTINGS.preset_name
 PRESET_FILE = settings.presets().get(PRESET, PRESET)
-PYTHON = sys.executable
-BIN = Path(PYTHON).parent
-COMMON = f"--preset {PRESET} --data-root {DATA} --runs-dir {RUNS}"
+PYTHON = quote(sys.executable)
+BIN = quote(str(Path(sys.executable).parent))
+COMMON = f"--preset {quote(str(PRESET))} --data-root {quote(str(DATA))} --runs-dir {quote(RUNS)}"
 PAPERMILL = (
     "TQDM_DISABLE=1 {PYTHON} -m papermill --no-progress-bar --log-level WARNING {input.notebook} "
-    "{output.notebook} -p preset {PRESET} -p data_root {DATA} -p runs_dir {RUNS} -p seed {SEED}"
+    "{output.notebook:q} -p preset {PRESET:q} -p data_root {DATA:q} -p runs_dir {RUNS:q} "
+    "-p seed {SEED}"
 )
 SEED = SETTINGS.seeds[0]  # the seed that the notebooks show
 # without a number of threads in the preset, a job has the machine, and its GPU, to itself
@@ -90,7 +92,7 @@ rule book:
     params:
         preset=NAME,  # all presets share the page: another one makes it anew
     shell:
-        "mkdir -p book/executed && cp {input.notebooks} book/executed/ && "
+        "mkdir -p book/executed && cp {input.notebooks:q} book/executed/ && "
         "{BIN}/jupyter-book build . -W --keep-going"
 
 
@@ -115,8 +117,8 @@ rule train:
     threads: THREADS
     resources: **ON_GPU
     shell:
-        "TQDM_DISABLE=1 {OMP} {PYTHON} -m frlib train {COMMON} "
-        "--run {wildcards.label} --seed {wildcards.seed} 2> {log} || (tail -n 3 {log}; exit 1)"
+        "TQDM_DISABLE=1 {OMP} {PYTHON} -m frlib train {COMMON} --run {wildcards.label:q} "
+        "--seed {wildcards.seed} 2> {log:q} || (tail -n 3 {log:q}; exit 1)"
 
 
 rule judge:
@@ -130,8 +132,8 @@ rule judge:
     threads: THREADS
     resources: **ON_GPU
     shell:
-        "TQDM_DISABLE=1 {OMP} {PYTHON} -m frlib judge {COMMON} "
-        "--run {wildcards.label} --seed {wildcards.seed} 2> {log} || (tail -n 3 {log}; exit 1)"
+        "TQDM_DISABLE=1 {OMP} {PYTHON} -m frlib judge {COMMON} --run {wildcards.label:q} "
+        "--seed {wildcards.seed} 2> {log:q} || (tail -n 3 {log:q}; exit 1)"
 
 
 rule training_page:

@@ -11,6 +11,8 @@ import dataclasses
 import difflib
 import math
 import os
+import re
+import reprlib
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -48,6 +50,11 @@ OFFICIAL = {
     "trades-awp": {**_COMMON, "milestones": (99 / 200, 149 / 200), "awp_gamma": 0.005,
                    "awp_start_epoch": 9},
 }
+
+
+SHOWN = reprlib.Repr()  # a value in an error message, however large or nested it is
+SHOWN.maxstring = SHOWN.maxother = 120
+SHOWN.maxlevel = 2
 
 
 def knob(default, doc, *, choices=None, low=None, high=None, group="train"):
@@ -160,6 +167,8 @@ class Config:
 
 
 FIELDS = {f.name: f for f in dataclasses.fields(Config)}
+TRAINING = {name for name, f in FIELDS.items()  # what a label may change
+            if f.metadata["group"] == "train"} - {"method", "seed"}
 
 
 def project_root() -> Path:
@@ -205,14 +214,31 @@ def load(preset: str = "smoke", **changes) -> Config:
 
 
 def parse_label(label: str) -> dict:
-    """The settings a label stands for: "at-fr@epochs=3" -> {"method": "at-fr", "epochs": 3}."""
-    method, _, changes = str(label).partition("@")
+    """The settings a label stands for: "at-fr@epochs=3" -> {"method": "at-fr", "epochs": 3}.
+
+    A label names files and stands in commands, so it is plain: ValueError for other characters,
+    and for a setting that does not decide a training.
+    """
+    if not isinstance(label, str) or not re.fullmatch(r"[\w.,=+/@-]*", label, re.ASCII):
+        raise ValueError(f"label {SHOWN.repr(label)}: must be method@key=value,..., of letters, "
+                         "digits and . , = + - / _ alone")
+    method, _, changes = label.partition("@")
     values = {"method": method}
     for change in filter(None, changes.split(",")):
         key, _, text = change.partition("=")
+        if key in FIELDS and key not in TRAINING:
+            raise ValueError(f"label {label!r}: {key} is no part of a label, give it by itself")
         many = key in FIELDS and isinstance(FIELDS[key].default, tuple)
-        values[key] = [yaml.safe_load(t) for t in text.split("+")] if many else yaml.safe_load(text)
+        values[key] = [_scalar(key, t) for t in text.split("+")] if many else _scalar(key, text)
     return {key: _check(key, value) for key, value in values.items()}
+
+
+def _scalar(key: str, text: str):
+    """A value of a label, read as plain YAML, to which 1e-05 would be text: here a number."""
+    try:
+        return float(text) if re.fullmatch(r"\d+e-?\d+", text) else yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:  # the latter for no such date, or a long number
+        raise ValueError(f"{key} = {SHOWN.repr(text)}: not a plain value") from error
 
 
 def from_parameters(namespace: dict, *, method: str, own: tuple = ()) -> Config:
@@ -245,7 +271,7 @@ def _read_preset(preset: str) -> dict:
                                 f"{', '.join(presets())}, or give the path of a .yaml file")
     try:
         content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not plain YAML: {error}") from error
     if not isinstance(content, dict) or set(content) != {"preset", "settings"} \
             or not isinstance(content["settings"], dict) \
@@ -263,30 +289,34 @@ def _check(key: str, value):
     kind, meta = type(FIELDS[key].default), FIELDS[key].metadata
     if kind is float and isinstance(value, str):
         try:
+            if len(value) > 100 or re.search(r"e[-+]?[\d_]{4}", value, re.IGNORECASE):
+                raise ValueError("its exact value may not fit in memory")
             value = float(Fraction(value))  # "8/255"
         except (ValueError, ZeroDivisionError, OverflowError):
-            raise ValueError(f"{key} = {value!r}: must be a number or a fraction 'a/b'") from None
+            raise ValueError(f"{key} = {SHOWN.repr(value)}: must be a number or a fraction "
+                             "'a/b'") from None
     if kind is float and type(value) is int and abs(value) < 2**53:
         value = float(value)
     if kind is tuple and isinstance(value, list):
         value = tuple(value)
     if kind is str and isinstance(value, os.PathLike):
         value = os.fspath(value)
+    shown = f"{key} = {SHOWN.repr(value)}"
     if type(value) is not kind:
-        raise ValueError(f"{key} = {value!r}: must be of type {kind.__name__} ({meta['doc']})")
+        raise ValueError(f"{shown}: must be of type {kind.__name__} ({meta['doc']})")
     if meta["choices"] and value not in meta["choices"]:
-        raise ValueError(f"{key} = {value!r}: choose one of {', '.join(meta['choices'])}")
+        raise ValueError(f"{shown}: choose one of {', '.join(meta['choices'])}")
     low, high = meta["low"], meta["high"]
     if kind in (int, float) and not ((low is None or value >= low) and abs(value) != math.inf
                                      and (high is None or value <= high)):
         hint = f"; for {value:g} of 255 grey levels write '{value:g}/255'" \
             if key in ("eps", "step_size") and value > 1 else ""
         span = f"between {low} and {high}" if high is not None else f"at least {low}"
-        raise ValueError(f"{key} = {value!r}: must be {span} ({meta['doc']}){hint}")
+        raise ValueError(f"{shown}: must be {span} ({meta['doc']}){hint}")
     if key == "milestones" and not all(type(m) in (int, float) and 0 < m <= 1 for m in value):
-        raise ValueError(f"milestones = {value!r}: shares of the epochs, each in (0, 1]")
+        raise ValueError(f"{shown}: shares of the epochs, each in (0, 1]")
     if key == "seeds" and not (value and all(type(s) is int and s >= 0 for s in value)):
-        raise ValueError(f"seeds = {value!r}: a list of whole numbers from 0")
+        raise ValueError(f"{shown}: a list of whole numbers from 0")
     return value
 
 

@@ -33,10 +33,25 @@ def correct(model, x: Tensor, y: Tensor, *, batch_size: int = 250) -> Tensor:
     return torch.cat(flags).cpu()
 
 
+@torch.no_grad()
 def accuracy(model, x: Tensor, y: Tensor, *, batch_size: int = 250) -> float:
-    """Correct over total, in [0, 1]. Raises ValueError for no examples."""
+    """Correct over total, in [0, 1].
+
+    Raises ValueError for no examples, for labels that are not int64 (N,) class indices, and for
+    images with NaN or infinite pixels: the argmax of their NaN logits would be class 0.
+    """
     if len(y) == 0:
         raise ValueError("accuracy of no examples is not defined")
+    if y.dtype != torch.int64 or y.shape != x.shape[:1]:
+        raise ValueError(f"labels must be int64 of shape ({len(x)},), not {y.dtype} of shape "
+                         f"{tuple(y.shape)}")
+    if not x.isfinite().all():
+        raise ValueError("images must hold finite numbers, found NaN or infinite pixels")
+    model = freeze(model)
+    classes = model(x[:1]).shape[1]
+    if not 0 <= y.min() <= y.max() < classes:
+        raise ValueError(f"labels must be class indices from 0 to {classes - 1}, found {y.min()} "
+                         f"to {y.max()}")
     return correct(model, x, y, batch_size=batch_size).sum().item() / len(y)
 
 

@@ -19,6 +19,7 @@ from frlib import attacks, cost, data, evaluate, models, spectral, zoo
 from frlib.config import METHODS, Config, resolve
 from frlib.fingerprint import code_fingerprint
 from frlib.results import (
+    check_archive,
     file_checksum,
     lock,
     provenance,
@@ -66,9 +67,11 @@ def result_path(config: Config, label: str = "") -> Path:
 
 
 def load_model(run: Run, which: str, num_classes: int = 10) -> torch.nn.Module:
-    """The run's model in eval mode: "best", "last", "swa-best", or "swa-last"."""
-    path = run.checkpoint(which.removeprefix("swa-") if which == "swa-last" else which)
-    saved = torch.load(path, weights_only=True, map_location="cpu")
+    """The run's model in eval mode: "best", "last", "swa-best", or "swa-last".
+
+    RuntimeError naming a damaged file, ValueError naming one that holds code.
+    """
+    saved = _saved(run, "last" if which == "swa-last" else which)
     weights = saved["average"] if which == "swa-last" else saved["state_dict"]
     weights = {k.removeprefix("module."): v for k, v in weights.items() if k != "n_averaged"}
     inside = {k: weights[k].flatten().tolist() for k in ("mean", "std") if k in weights}
@@ -77,24 +80,39 @@ def load_model(run: Run, which: str, num_classes: int = 10) -> torch.nn.Module:
     return model.eval()
 
 
+def _saved(run: Run, which: str) -> dict:
+    """What `train` wrote into a checkpoint: tensors and plain containers, never code."""
+    path = run.checkpoint(which)
+    check_archive(path)
+    try:
+        return torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # its message would advise to trust the file
+        raise ValueError(f"{path}: not a file of plain weights (it holds code or other objects, "
+                         "which are never loaded)") from error
+
+
 def judge(config: Config) -> dict:
     """The result of a method whose run is finished, computed once and stored.
 
     A killed judgement continues with the next attack, and AutoAttack with its next batch. Raises
-    FileNotFoundError when the run is not finished, FileExistsError when the result file holds a
-    result of other settings or weights: it is never overwritten. One of older code is moved aside.
+    FileNotFoundError when the run is not finished, ValueError or RuntimeError naming a file of the
+    run that is not as the training left it, FileExistsError when the result file holds a result of
+    other settings or weights: it is never overwritten. One of older code is moved aside.
     """
     run, which = open_run(config), METHODS[config.method][1]
     if not run.finished:
         raise FileNotFoundError(f"{run.dir} is not a finished run; train {config.label} first")
-    finished = read_json(run.dir / "finished.json")
-    identity = {"config": config.group("train", "judge"),
-                "checkpoint_sha256": file_checksum(run.checkpoint(which)),
-                "code": {"train": read_json(run.dir / "config.json")["code"],
+    finished, checksum = read_json(run.dir / "finished.json"), file_checksum(run.checkpoint(which))
+    if finished.get("checkpoints", {}).get(which) != checksum:
+        raise ValueError(f"{run.checkpoint(which)} is not the file that the training wrote: its "
+                         f"SHA-256 is not in finished.json; delete {run.dir} and train again")
+    identity = {"config": config.group("train", "judge"), "checkpoint_sha256": checksum,
+                "code": {"train": read_json(run.dir / "config.json").get("code"),
                          "judge": code()}}
-    about = {"method": config.method, "checkpoint": which, "history": run.history,
-             "epoch": torch.load(run.checkpoint(which), "cpu", weights_only=True)["epoch"],
-             "train_provenance": finished["provenance"]}
+    about = {"method": config.method, "checkpoint": which,
+             "history": _saved(run, "last")["state"]["history"],  # metrics.jsonl has no checksum
+             "epoch": _saved(run, which)["epoch"],
+             "train_provenance": finished.get("provenance", {})}
     return _stored(config, config.label, identity, about, finished, lambda classes: {
         "best": load_model(run, which, classes),
         "last": load_model(run, which.replace("best", "last"), classes)})
@@ -141,9 +159,22 @@ def _stored(config, label, identity, about, finished, load) -> dict:
     work = run / "judge" / hashlib.sha256(text.encode()).hexdigest()[:12]
     with lock(work), evaluate.full_precision():
         result = {"preset": config.preset_name, "label": label, "seed": config.seed, **about,
-                  **_judge(config, label, work, finished, load), **identity}
+                  **_judge(config, label, work, finished, lambda classes: _finite(load(classes))),
+                  **identity}
         write_json(path, result)
     return result
+
+
+def _finite(models: dict) -> dict:
+    """The same models. ValueError for one whose weights are not all finite.
+
+    Its logits would be NaN, whose argmax is class 0: an accuracy that says nothing.
+    """
+    for which, model in models.items():
+        if not all(tensor.isfinite().all() for tensor in model.state_dict().values()):
+            raise ValueError(f"the {which} checkpoint holds weights that are not finite: its "
+                             "training has diverged; train with a lower lr")
+    return models
 
 
 def _judge(config, label, work, finished, load) -> dict:

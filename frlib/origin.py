@@ -15,7 +15,7 @@ from frlib import judge, train
 from frlib.config import METHODS, load, project_root
 from frlib.cost import duration
 from frlib.results import atomic
-from frlib.tables import NONE, SMOKE, myst_table
+from frlib.tables import NONE, SMOKE, escaped, myst_table
 from frlib.verdict import NOT_RUN
 
 FILES = "result-files"  # the folder of the built book that holds the copies
@@ -57,14 +57,14 @@ def badge(preset: str, results: dict, up: str = "..") -> str:
         return f'{mark}<p class="origin">Preset <strong>{preset}</strong>: {NOT_RUN}.</p>\n'
     current, each = current_code(), _each(results)
     made = [part for *_, result in each for part in _made(result)]
-    dates = sorted({part["date"][:10] for part in made})
+    dates = sorted({part["date"][:10] for part in made if "date" in part})
     days = " to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else ""
     spent = sum(seconds for part in ("train", "judge")
                 for _, seconds in _times(results, part).values())
     seeds = sorted({seed for _, seed, _ in each})
     facts = [f"Preset <strong>{preset}</strong>",
              f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}",
-             html.escape(_unique(part["device"] for part in made)),
+             html.escape(_unique(part.get("device", NONE) for part in made)),
              f"commit {_unique(map(_commit, made))}", f"{duration(spent)} of computing", days]
     links = ", ".join(_links(preset, label, results[label], up) for label in results)
     old = dict.fromkeys(name for *_, result in each for name in changed(result, current))
@@ -94,14 +94,15 @@ def provenance(preset: str, results: dict, name: str = "provenance") -> str:
 
 def _row(preset, label, seed, result, current) -> list:
     made = _made(result)
-    last = made[-1] if made else {"versions": {}}
+    last = made[-1] if made else {}
     seconds, old = _seconds(result), changed(result, current)
     state = f"{', '.join(old)} code since changed" if old else \
         "as now" if isinstance(result.get("code"), dict) else NONE
     took = [NONE if seconds.get(part) is None else duration(seconds[part])
             for part in ("train", "judge")]
-    return [f"`{label}`", seed, _unique(map(_commit, made)) or NONE, last.get("device", NONE),
-            last.get("threads", NONE), last["versions"].get("torch", NONE), *took,
+    return [f"`{label}`", seed, _unique(map(_commit, made)) or NONE,
+            escaped(last.get("device", NONE)), last.get("threads", NONE),
+            last.get("versions", {}).get("torch", NONE), *took,
             last.get("date", NONE), len(result.get("warnings", [])), state,
             f'<a href="{address(preset, label, seed)}">{html.escape(result["file"])}</a>']
 
@@ -117,7 +118,7 @@ def costs(preset: str, results: dict) -> str:
     for title, group in groups.items():
         training, judging = ([spent for device, spent in times.values() if device in group]
                              for times in (trained, judged))
-        rows.append([title, len(training), duration(sum(training)),
+        rows.append([escaped(title), len(training), duration(sum(training)),
                      duration(max(training, default=0)), len(judging), duration(sum(judging))])
     return myst_table(
         preset, "costs", f"What the results of preset {preset} cost, added up from their files.",
@@ -158,7 +159,7 @@ def _times(results: dict, part: str) -> dict[tuple, tuple[str, float]]:
         if made and spent is not None:
             method, at, changes = label.partition("@")
             run = METHODS.get(method, (method,))[0] + at + changes if part == "train" else label
-            device = f"{made['device']}, threads: {made['threads']}"
+            device = f"{made.get('device', NONE)}, threads: {made.get('threads', NONE)}"
             times.setdefault((run, seed), (device, spent))
     return times
 
@@ -180,7 +181,7 @@ def _seconds(result: dict) -> dict:
 
 
 def _commit(made: dict) -> str:
-    return made["commit"][:7] + ("+dirty" if made["dirty"] else "")
+    return made.get("commit", NONE)[:7] + ("+dirty" if made.get("dirty") else "")
 
 
 def _unique(values) -> str:

@@ -72,7 +72,8 @@ def first(by_seed: dict, seed: int = 0) -> dict:
 
 def histories(collected: dict, labels) -> dict[str, list[dict]]:
     """{label: history}, for those labels that have a result."""
-    return {label: first(collected[label])["history"] for label in labels if label in collected}
+    return {label: rows for label in labels if label in collected
+            if (rows := first(collected[label]).get("history"))}
 
 
 def short(label: str) -> str:
@@ -172,11 +173,12 @@ def low_pass_table(figures: dict, preset: str) -> str:
 
 def benchmark_table(results: dict[str, dict], preset: str) -> str:
     """{label: result} as a table: one row per method, an attack per column."""
-    found = report.bars({label: {result["seed"]: result} for label, result in results.items()})
+    found = report.bars({label: {0: result} for label, result in results.items()})
     titles = paper()["table2"]["column_titles"].values()
     rows = []
     for label, row in found.items():
-        rows.append([label, *(percent(*row[title]) for title in titles)])
+        rows.append([label, *(percent(*row[title]) if title in row else NOT_RUN
+                              for title in titles)])
         theirs, ours = results[label].get("published") or {}, results[label].get("config", {})
         if theirs.get("clean") is not None:
             other = "" if theirs["eps"] == ours["eps"] else f", eps = {theirs['eps']:g}"
@@ -194,8 +196,10 @@ def masking(result: dict) -> dict[str, dict | None]:
     PGD-20 does not; suspicious if the reverse is rarer, beyond chance. "square": only AutoAttack's
     stage without gradients breaks them. "zero_gradient": the cross-entropy has none there.
     """
-    fgsm, pgd20, aa = (_flags(result["scores"][name]) for name in ("fgsm", "pgd20", "aa"))
-    stages, zero = result["scores"]["aa"].get("stages", {}), result.get("zero_gradient")
+    scores, zero = result["scores"], result.get("zero_gradient")
+    fgsm, pgd20, aa = (_flags(scores[name]) if name in scores else None
+                       for name in ("fgsm", "pgd20", "aa"))
+    stages = scores.get("aa", {}).get("stages", {})
     before, after = list(stages.values())[-2:] if "square" in stages else (None, None)
 
     def check(count, total, threshold):
@@ -203,9 +207,11 @@ def masking(result: dict) -> dict[str, dict | None]:
         return {"count": int(count), "total": total, "suspicious": beyond}
 
     return {
-        "autoattack": check((pgd20[:len(aa)] > aa).sum(), len(aa), AUTOATTACK_GAP),
+        "autoattack": check((pgd20[:len(aa)] > aa).sum(), len(aa), AUTOATTACK_GAP)
+        if {"pgd20", "aa"} <= scores.keys() else None,
         "fgsm": {"count": int((pgd20 > fgsm).sum()), "total": len(fgsm), "suspicious":
-                 bool(pgd20.sum() > fgsm.sum()) and sign_flip(pgd20 - fgsm) < LEVEL},
+                 bool(pgd20.sum() > fgsm.sum()) and sign_flip(pgd20 - fgsm) < LEVEL}
+        if {"fgsm", "pgd20"} <= scores.keys() else None,
         "square": check(before - after, len(aa), SQUARE_GAIN) if "square" in stages else None,
         "zero_gradient": zero and check(zero["count"], zero["total"], NO_GRADIENT)}
 
@@ -228,11 +234,11 @@ def overfitting(result: dict) -> dict:
     images; "peak": the highest PGD accuracy of the curve on test images minus its last.
     """
     found = {}
-    if "pgd20" in result.get("last", {}):
+    if "pgd20" in result.get("last", {}) and "pgd20" in result["scores"]:
         difference = _flags(result["scores"]["pgd20"]) - _flags(result["last"]["pgd20"])
         found = {"gap": 100 * float(difference.mean()), "p": sign_flip(difference)}
-    key = "swa_test_pgd" if result["checkpoint"].startswith("swa") else "test_pgd"
-    curve = [row[key] for row in result["history"] if key in row]
+    key = "swa_test_pgd" if result.get("checkpoint", "").startswith("swa") else "test_pgd"
+    curve = [row[key] for row in result.get("history", []) if key in row]
     return found | ({"peak": 100 * (max(curve) - curve[-1])} if curve else {})
 
 

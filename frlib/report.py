@@ -7,6 +7,7 @@ several seeds, a table shows their mean, with the interval of one set of test im
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from frlib.config import presets, project_root
 from frlib.origin import badge, copy_files, costs, preset_costs, provenance
 from frlib.results import atomic, read_json
+from frlib.schema import LENS, SHAPE, misfit, other_images
 from frlib.speed_tables import speed
 from frlib.tables import NONE, chance, html_table, myst_table, percent, points
 from frlib.verdict import (
@@ -43,20 +45,25 @@ def collect(preset: str, *folders: str | Path) -> dict[str, dict[int, dict]]:
     """{label: {seed: result}} of a preset; of two files for one label and seed the first folder's.
 
     The label "figures" holds what notebook 05 wrote. Each result gains its "file". Raises
-    ValueError naming the file for damaged JSON, a file that is no result, or an odd file name.
+    ValueError naming the file for damaged JSON, a file that is no result (see SHAPE), or an odd
+    file name.
     """
     files = {}
     for folder in folders:
         for path in sorted((Path(folder) / preset).glob("*/seed*.json")):
-            if not path.stem[4:].isdigit():
+            if not re.fullmatch(r"seed(0|[1-9][0-9]*)\.json", path.name):
                 raise ValueError(f"{path}: result files are named seed<number>.json")
+            if not re.fullmatch(r"[\w.,=+@-]+", path.parent.name, re.ASCII):
+                raise ValueError(f"{str(path.parent)!r}: its name is no label of a run")
             files.setdefault((path.parent.name, int(path.stem[4:])), path)
     found: dict[str, dict[int, dict]] = {}
     for (label, seed), path in sorted(files.items()):
         result = read_json(path)
         key = "table1" if label == "figures" else "scores"
-        if not isinstance(result, dict) or not isinstance(result.get(key), dict):
-            raise ValueError(f"{path}: not a result file (no {key!r}); delete it to compute again")
+        wrong = misfit(result, LENS if label == "lens" else SHAPE)
+        wrong = wrong or ("" if key in result else f"no {key!r}")
+        if wrong := wrong or ("" if label == "lens" else other_images(result)):
+            raise ValueError(f"{path}: not a result file ({wrong}); delete it to compute again")
         root = project_root()
         name = path.resolve()
         name = name.relative_to(root) if name.is_relative_to(root) else name

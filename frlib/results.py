@@ -1,4 +1,4 @@
-"""Files that hold numbers: atomic writes, provenance, compact per-example flags, result JSONs."""
+"""Files that hold numbers: atomic writes, checksums, provenance, flags, result JSONs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import platform
 import re
 import subprocess
 import time
+import zipfile
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 LIBRARIES = ("torch", "torchvision", "numpy", "pyautoattack", "scikit-learn")
+CHECKSUM = "sha256"  # the key of a JSON file that vouches for all others
 
 
 @contextmanager
@@ -39,7 +41,11 @@ def atomic(path: str | Path):
 
 
 def write_json(path: str | Path, content: dict) -> None:
-    """Write strict JSON (no NaN) atomically, a list of plain numbers on one line."""
+    """Write strict JSON (no NaN) atomically, a list of plain numbers on one line.
+
+    Its last key, CHECKSUM, is a hash of the rest, by which `read_json` knows that it is whole.
+    """
+    content = {**_without_checksum(content), CHECKSUM: _digest(content)}
     text = json.dumps(content, indent=1, allow_nan=False)
     text = re.sub(r"\[\n[-+.\deE,\s]+\]", lambda numbers: " ".join(numbers[0].split()), text)
     with atomic(path) as temporary:
@@ -47,17 +53,55 @@ def write_json(path: str | Path, content: dict) -> None:
 
 
 def read_json(path: str | Path) -> dict:
-    """Read JSON; ValueError naming the file when it is damaged."""
+    """Read strict JSON, without its CHECKSUM; ValueError naming the file when it is damaged.
+
+    Damaged is also what holds no object, a number that is not finite, or another content than the
+    checksum says. A file without one is taken as it is.
+    """
     try:
-        return json.loads(Path(path).read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        content = json.loads(Path(path).read_text())
+        if not isinstance(content, dict):
+            raise ValueError("not an object")
+        if content.get(CHECKSUM, digest := _digest(content)) != digest:
+            raise ValueError(f"its {CHECKSUM} is that of another content")
+        return _without_checksum(content)
+    except (ValueError, RecursionError) as error:  # the latter for what is nested too deep
         raise ValueError(f"{path}: damaged JSON ({error}); delete it to compute it again") \
             from error
 
 
+def _without_checksum(content: dict) -> dict:
+    return {key: value for key, value in content.items() if key != CHECKSUM}
+
+
+def _digest(content: dict) -> str:
+    """SHA-256 of the content, however it is laid out in a file. ValueError for NaN."""
+    text = json.dumps(_without_checksum(content), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check_archive(path: str | Path) -> None:
+    """RuntimeError naming a checkpoint with a byte that is not as `torch.save` wrote it.
+
+    Such a file is a zip with a CRC of each part; `torch.load` does not look at them.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except Exception as error:  # zipfile raises many kinds for damaged bytes
+        damaged = error
+    if damaged:
+        raise RuntimeError(f"{path}: damaged checkpoint ({damaged}); delete its folder and give "
+                           "the same command again")
+
+
 @contextmanager
 def lock(folder: Path):
-    """Hold `folder` for this process; RuntimeError when another one has it."""
+    """Hold `folder` for this process, and find only whole checkpoints in it.
+
+    What a killed process left half written is removed. RuntimeError when another process has the
+    folder, when it cannot be written, and for a damaged checkpoint (see `check_archive`).
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = open(folder / ".lock", "w")
@@ -69,6 +113,10 @@ def lock(folder: Path):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RuntimeError(f"{folder} is in use by another process") from None
+        for left_over in folder.glob(".*.tmp"):
+            left_over.unlink()
+        for checkpoint in sorted(folder.glob("*.pt")):
+            check_archive(checkpoint)
         yield
 
 
@@ -78,11 +126,11 @@ def pack_flags(flags) -> str:
 
 
 def unpack_flags(text: str, count: int) -> np.ndarray:
-    """The `count` booleans that `pack_flags` wrote."""
-    bits = np.unpackbits(np.frombuffer(base64.b64decode(text), dtype=np.uint8))
-    if len(bits) < count:
-        raise ValueError(f"{len(bits)} flags stored, {count} expected")
-    return bits[:count].astype(bool)
+    """The `count` booleans that `pack_flags` wrote. ValueError for text of more or fewer."""
+    packed = np.frombuffer(base64.b64decode(text, validate=True), dtype=np.uint8)
+    if len(packed) != -(-count // 8):
+        raise ValueError(f"{8 * len(packed)} flags stored, {count} expected")
+    return np.unpackbits(packed)[:count].astype(bool)
 
 
 def score(flags) -> dict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 
 NONE = "—"  # there is no such figure
 SMOKE_MARK = "smoke preset: not comparable with the paper"
@@ -42,3 +43,8 @@ def html_table(preset, head, rows, *, caption="", classes="numbers") -> str:
     return (f'{SMOKE if preset == "smoke" else ""}<div class="pst-scrollable-table-container">'
             f'<table class="table {classes}"><caption>{html.escape(caption)}'
             f'</caption><thead>{lines[0]}</thead><tbody>{"".join(lines[1:])}</tbody></table></div>')
+
+
+def escaped(text) -> str:
+    """Text of a file as Markdown that shows it: on one line, no character of it markup or HTML."""
+    return re.sub(r"([^\w\s.,:;%/()+@-])", r"\\\1", " ".join(str(text).split()))

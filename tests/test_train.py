@@ -292,11 +292,12 @@ def test_a_run_with_other_settings_is_refused(settings, unbroken, monkeypatch):
     run = train.open_run(settings())
     stored = json.loads((unbroken.dir / "config.json").read_text())
     results.write_json(run.dir / "config.json", stored | {"eps": 0.5})
-    (run.dir / "last.pt").write_bytes(b"theirs")
+    theirs = unbroken.checkpoint("last").read_bytes()
+    (run.dir / "last.pt").write_bytes(theirs)
     with pytest.raises(RuntimeError, match=r"seed0 holds a run with other settings \(eps = 0.5 "
                                            r"there, 0.0313\d+ asked for\); choose another"):
         train.train(settings())
-    assert (run.dir / "last.pt").read_bytes() == b"theirs"
+    assert (run.dir / "last.pt").read_bytes() == theirs
 
 
 def test_a_run_of_older_code_is_moved_aside(settings, unbroken, monkeypatch, caplog):

@@ -1,0 +1,88 @@
+"""What a result file may hold, as far as pages read it: a wrong number is refused, not shown."""
+
+from __future__ import annotations
+
+import re
+
+from frlib.results import unpack_flags
+
+
+def a_number(value) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e15  # so neither NaN nor infinite
+
+
+def numbers_alone(value) -> bool:
+    """A number, or nested lists and dicts of numbers; None where one is missing."""
+    todo = [value]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, dict | list):
+            todo += value.values() if isinstance(value, dict) else value
+        elif value is not None and not a_number(value):
+            return False
+    return True
+
+
+def a_text(value) -> bool:
+    return isinstance(value, str) and len(value) <= 2000
+
+
+def a_name(value) -> bool:
+    """A model, a version, a date: nothing that could mean something else in Markdown."""
+    return isinstance(value, str) and re.fullmatch(r"[\w .+:-]{1,80}", value, re.ASCII) is not None
+
+
+def a_score(value) -> bool:
+    """{"correct", "total", "flags"}: a flag for each image, as many set as are correct."""
+    try:
+        right = int(unpack_flags(value["flags"], value["total"]).sum())
+        return value["total"] > 0 and value["correct"] == right and \
+            isinstance(value.get("stages", {}), dict) and numbers_alone(value.get("stages"))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return False
+
+
+def a_table(value) -> bool:
+    """{input: {bandwidth: score}}, or None."""
+    return value is None or not misfit(value, {...: {...: a_score}})
+
+
+MADE = {"commit": a_name, "device": a_text, "threads": a_number, "date": a_name,
+        "versions": {...: a_name}}
+SHAPE = {  # as far as pages read it; other keys may hold anything
+    "scores": {...: a_score}, "last": {...: a_score}, "history": [{...: a_number}],
+    "config": {"model": a_name, "dataset": a_name, "eps": a_number}, "data": {"test": a_text},
+    "seed": a_number, "checkpoint": a_text, "warnings": [a_text],
+    "provenance": MADE, "train_provenance": MADE, "table1": {...: a_table}, "full_scale": a_table,
+    **dict.fromkeys(("roughness", "seconds", "zero_gradient", "published", "kernels", "spectra",
+                     "radial"), numbers_alone)}
+LENS = {  # what notebook 08 wrote: by model, then by band or filter
+    "scores": {...: {...: a_score}}, "filters": {...: {...: {...: a_score}}}, "provenance": MADE,
+    **dict.fromkeys(("bands", "edges", "vertical", "horizontal", "inside", "size", "shares",
+                     "energy", "maps", "images", "seed"), numbers_alone)}
+
+
+def misfit(value, shape, where: str = "") -> str:
+    """Where a value is not of this shape, "" if it is.
+
+    A shape is a test of the value, [shape] for a list, {key: shape} for a dict that may lack the
+    keys and have others, or {...: shape} for a dict whose values are all alike.
+    """
+    if callable(shape):
+        return "" if shape(value) else f"{where} is not {shape.__name__.replace('_', ' ')}"
+    if not isinstance(value, type(shape)):
+        return f"{where or 'it'} is not a {'list' if isinstance(shape, list) else 'dict'}"
+    if isinstance(shape, list):
+        return next(filter(None, (misfit(v, shape[0], f"{where}[{i}]")
+                                  for i, v in enumerate(value))), "")
+    return next(filter(None, (misfit(v, shape.get(key, shape.get(...)), f"{where}.{key}".strip("."))
+                              for key, v in value.items() if key in shape or ... in shape)), "")
+
+
+def other_images(result: dict) -> str:
+    """That scores are of different numbers of images, "" if not: only AutoAttack may have fewer."""
+    totals = {f"{part}.{name}": score["total"] for part in ("scores", "last")
+              for name, score in result.get(part, {}).items()}
+    most = max(totals.values(), default=0)
+    odd = any(total < most for name, total in totals.items() if name != "scores.aa")
+    return f"scores of different numbers of images: {totals}" if odd else ""
