@@ -87,6 +87,8 @@ def fourier_sensitivity(model, x: Tensor, y: Tensor, *, norm: float, stride: int
     """
     if not norm >= 0:
         raise ValueError(f"norm = {norm}: must be at least 0, in the units of the images")
+    if len(y) == 0:
+        raise ValueError("accuracy of no examples is not defined")
     model, (height, width) = freeze(model), x.shape[-2:]
     rows, columns = (spectral.frequencies(n, stride) for n in (height, width))
 
@@ -97,7 +99,8 @@ def fourier_sensitivity(model, x: Tensor, y: Tensor, *, norm: float, stride: int
     for i, j in found:
         sign = 2 * torch.randint(2, (*x.shape[:2], 1, 1), generator=generator, device=x.device) - 1
         waves = norm * sign * spectral.wave(height, width, i, j).to(x.device)
-        found[i, j] = accuracy(model, x + waves, y, batch_size=batch_size)
+        right = correct(model, x + waves, y, batch_size=batch_size)
+        found[i, j] = right.sum().item() / len(y)
     return torch.tensor([[found[once(i, j)] for j in columns] for i in rows])
 
 

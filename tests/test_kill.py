@@ -45,7 +45,7 @@ settings:
   aa_images: 24
   judge_batch: 1
 """
-TIMES = {"seconds", "date", "peak_bytes"}
+TIMES = {"seconds", "date", "peak_bytes", "commit", "dirty"}
 
 
 def without_times(content):

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from frlib import config, judge, report
-from frlib.results import score, write_json
+from frlib import config, judge
 
 REPO = Path(__file__).resolve().parents[1]
 CLUSTER = REPO / "tests" / "slurm" / "cluster.sh"
@@ -89,20 +88,6 @@ def test_the_kubernetes_job_asks_for_what_its_preset_says():
     assert resources["requests"] == {"cpu": settings.job_cpus,
                                      "memory": f"{settings.job_memory}Gi"}
     assert f"--cores={settings.job_cpus}" in container["command"]
-
-
-def test_a_preset_costs_what_its_results_say_and_a_training_counts_once(tmp_path):
-    for label, seconds, device in [("at", 1800, "NVIDIA"), ("at-swa", 1800, "NVIDIA"),
-                                   ("natural", 7200, "CPU X"), ("at@lr=0.5", 9e9, "NVIDIA")]:
-        write_json(tmp_path / "paper" / label / "seed0.json", {
-            "scores": {"clean": score([True])}, "seconds": {"train": seconds, "judge": 360},
-            "provenance": {"device": device}, "train_provenance": {"device": device}})
-    rows = re.findall(r"^\* - (.*)\n((?:  - .*\n)+)", report.costs(tmp_path), re.M)
-    cells = {name: re.findall(r"  - (.*)", rest) for name, rest in rows}
-    wanted = sum(len(judge.siblings(run)) for run in config.load("paper").runs)
-    assert cells["`paper`"] == [f"3 of {wanted}", "CPU X, NVIDIA", "2.5", "0.3", "0.7"]
-    assert cells["`mini`"][1:] == ["—", *["not measured"] * 3]
-    assert cells.keys() - {"Preset"} == {f"`{name}`" for name in config.presets()}
 
 
 # --- a real cluster
