@@ -70,12 +70,12 @@ def _speed_train(stem: str, part: dict) -> str:
     needed = ", ".join(f"{entry['flops_per_step'] / 1e9:.3g} GFLOP ({name})"
                        for name, entry in models.items())
     return myst_table(None, f"speed-train-{stem}",
-                  f"One training step with PGD-{setting['steps']}, {setting['batch_size']} "
-                  f"images of {setting['dataset']}, {_arithmetic(setting)}: median and range "
-                  f"of {_rounds(rounds)} of {setting['timed_steps']} steps. A step "
-                  f"needs {needed}. {_machine(part)}",
-                  ["Model", "Loop", "Seconds a step", "Times as fast", "GFLOP/s",
-                   "Of product, %", *(["Peak, MiB"] if memory else [])], rows)
+                      f"One training step with PGD-{setting['steps']}, {setting['batch_size']} "
+                      f"images of {setting['dataset']}, {_arithmetic(setting)}: median and range "
+                      f"of {_rounds(rounds)} of {setting['timed_steps']} steps. A step "
+                      f"needs {needed}. {_machine(part)}",
+                      ["Model", "Loop", "Seconds a step", "Times as fast", "GFLOP/s",
+                       "Of product, %", *(["Peak, MiB"] if memory else [])], rows)
 
 
 def _speed_autoattack(stem: str, part: dict) -> str:
@@ -99,12 +99,12 @@ def _speed_autoattack(stem: str, part: dict) -> str:
     first = next(iter(part["models"].values()))
     setting, rounds = first["setting"], len(next(iter(first["differing"].values())))
     return myst_table(None, f"speed-autoattack-{stem}",
-                  f"Standard AutoAttack on the first {setting['images']} test images of "
-                  f"{setting['dataset']}: seconds, median and range of {_rounds(rounds)}; images "
-                  "left standing by pyautoattack / by ours, in the last row as robust accuracy; "
-                  f"images on which they disagree. {_machine(part)}",
-                  ["Model", "Stage", "pyautoattack, s", "Ours, s", "Times as fast", "Standing",
-                   "Disagree"], rows)
+                      f"Standard AutoAttack on the first {setting['images']} test images of "
+                      f"{setting['dataset']}: seconds, median and range of {_rounds(rounds)}; "
+                      "images left standing by pyautoattack / by ours, in the last row as robust "
+                      f"accuracy; images on which they disagree. {_machine(part)}",
+                      ["Model", "Stage", "pyautoattack, s", "Ours, s", "Times as fast",
+                       "Standing", "Disagree"], rows)
 
 
 def _arithmetic(setting: dict) -> str:
