@@ -33,7 +33,10 @@ THREADS = SETTINGS.threads or workflow.resource_settings.cores or SETTINGS.job_c
 # what a job asks a cluster for; on one machine nobody is asked
 ON_CPU = {"cpus_per_task": SETTINGS.threads or SETTINGS.job_cpus,
           "mem_mb": 1024 * SETTINGS.job_memory, "runtime": SETTINGS.job_minutes}
-ON_GPU = ON_CPU | ({"gpu": SETTINGS.job_gpus} if SETTINGS.job_gpus else {})
+ON_GPU = ON_CPU | ({"gpu": 1} if SETTINGS.job_gpus else {})
+ON_GPUS = ON_GPU | ({"gpu": SETTINGS.job_gpus} if SETTINGS.job_gpus else {})  # a training
+TRAIN = f"-m torch.distributed.run --standalone --nproc-per-node {SETTINGS.job_gpus} -m --" \
+    if SETTINGS.job_gpus > 1 else "-m"
 OMP = f"OMP_NUM_THREADS={SETTINGS.threads}" if SETTINGS.threads else ""
 TRAINED = {  # the trainings that a notebook shows
     "01_train_baseline": ["natural", "at"],
@@ -43,7 +46,8 @@ TRAINED = {  # the trainings that a notebook shows
 }
 REPORTS = ["04_attack_benchmark", "05_spectral_figures", "07_explore", "08_spectral_lens"]
 NOTEBOOKS = [*TRAINED, *REPORTS]
-SHOWN = ["origin", "pages", "plots", "report", "tables", "verdict", "zoo"]  # the modules behind what a page shows
+# the modules behind what a page shows
+SHOWN = ["origin", "pages", "plots", "report", "schema", "tables", "verdict", "zoo"]
 LABELS = [label for run in SETTINGS.runs for label in judge.siblings(run)]
 
 
@@ -115,9 +119,9 @@ rule train:
     log:
         f"{RUNS}/{NAME}/{{label}}/seed{{seed}}/train.log",
     threads: THREADS
-    resources: **ON_GPU
+    resources: **ON_GPUS
     shell:
-        "TQDM_DISABLE=1 {OMP} {PYTHON} -m frlib train {COMMON} --run {wildcards.label:q} "
+        "TQDM_DISABLE=1 {OMP} {PYTHON} {TRAIN} frlib train {COMMON} --run {wildcards.label:q} "
         "--seed {wildcards.seed} 2> {log:q} || (tail -n 3 {log:q}; exit 1)"
 
 
@@ -213,7 +217,7 @@ rule generated:
         FIGURES,
         LENS,
         "book/claims.yml",
-        library("origin", "pages", "report", "speed_tables", "tables", "verdict"),
+        library("origin", "pages", "report", "schema", "speed_tables", "tables", "verdict"),
         COMMITTED,
         MEASURED,
         list(settings.presets().values()),

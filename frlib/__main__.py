@@ -1,7 +1,11 @@
-"""The pipeline's steps as commands: python -m frlib {train,judge,report,publish} --help"""
+"""The pipeline's steps as commands: python -m frlib {train,judge,report,publish} --help
+
+`torchrun --standalone --nproc-per-node 4 -m -- frlib train ...` trains on four GPUs of one machine.
+"""
 
 import argparse
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -23,6 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
+        if given.step != "train" and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            raise ValueError(f"{given.step}: one process does it; only train is for torchrun")
         settings = config.load(given.preset, seed=given.seed, data_root=given.data_root,
                                runs_dir=given.runs_dir, **config.parse_label(given.run))
         if given.step == "train":

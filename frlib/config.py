@@ -81,8 +81,8 @@ class Config:
     ablations: tuple = knob((), "results that differ in one choice of the ledger, for `make "
                             "ablations`", group="place")
     seeds: tuple = knob((0,), "seeds that the pipeline runs", group="place")
-    job_gpus: int = knob(0, "GPUs that a cluster job asks for, if it trains or judges", low=0,
-                         group="place")
+    job_gpus: int = knob(0, "GPUs that a cluster job asks for to train; above 1, they share every "
+                         "batch; to judge, it asks for one", low=0, group="place")
     job_cpus: int = knob(4, "CPUs that it asks for where threads is 0", low=1, group="place")
     job_memory: int = knob(4, "GiB of memory that it asks for", low=1, group="place")
     job_minutes: int = knob(240, "its time limit; a killed run goes on from its checkpoint", low=1,

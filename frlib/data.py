@@ -38,7 +38,7 @@ class Split:
 
     def take(self, count: int) -> Split:
         """The first `count` examples, all for 0. Raises ValueError when there are fewer."""
-        if count > len(self):
+        if not 0 <= count <= len(self):
             raise ValueError(f"{count} images asked for, the split has {len(self)}")
         end = count or len(self)
         return Split(self.images[:end], self.labels[:end], self.classes)

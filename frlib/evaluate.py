@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from frlib import spectral
 from frlib.models import freeze
-from frlib.results import atomic
+from frlib.results import atomic, read_tensors
 
 STAGES = ("apgd-ce", "apgd-t", "fab-t", "square")
 FORWARD, BACKWARD = 7860, 1910  # passes that a robust example of ten classes costs in all of them
@@ -219,10 +219,7 @@ def _identity(model, x, y, eps, batch_size, seed) -> str:
 def _read_state(store: Path | None, identity: str) -> dict | None:
     if store is None or not store.is_file():
         return None
-    try:
-        state = torch.load(store, weights_only=True)
-    except Exception as error:
-        raise ValueError(f"{store}: damaged state ({error}); delete it to start again") from error
+    state = read_tensors(store)
     if state["identity"] != identity:
         raise ValueError(f"{store}: belongs to another model, data or setting; "
                          "give another state_dir or delete it")

@@ -68,16 +68,10 @@ def look(model, image, label: int, *, attack: str, eps: float, bandwidth: int,
             "shares": dict(zip(STAGES, share.tolist(), strict=True))}
 
 
-def panel(model, image, label: int, classes, *, attack: str, eps: float, bandwidth: int,
-          seed: int = 0, title=None, mark=None) -> Figure:
-    """The figure of one `look`; classes: the names of the labels; mark: as in `frlib.plots`."""
-    found = look(model, image, label, attack=attack, eps=eps, bandwidth=bandwidth, seed=seed)
-    return draw(found, classes, title=title, mark=mark)
-
-
 def draw(found: dict, classes, *, title=None, mark=None) -> Figure:
     """A `look` as a figure: images, their amplitude spectra on one log scale, and the logits.
 
+    classes: the names of the labels; mark: as in `frlib.plots`.
     The perturbation is drawn with grey for 0, black for -eps and white for +eps, per channel.
     """
     images, eps = found["images"], found["eps"]
@@ -216,7 +210,6 @@ def frames(found: dict[str, dict[int, dict]], classes, *, start: int, mark=None)
 
     found: {model: {eps in grey levels of 255: look}}, the same eps for every model. The frame of
     the first model at eps `start` is shown first, and is all there is where scripts do not run.
-    `data-lm-suppress-shortcuts` lets the arrow keys through to the slider in JupyterLab.
     Raises ValueError when `found` is empty or uneven, or `start` is not one of its eps.
     """
     steps = [list(at) for at in found.values()]
@@ -232,7 +225,7 @@ def frames(found: dict[str, dict[int, dict]], classes, *, start: int, mark=None)
                 for column, at in enumerate(of_eps.values())]
     options = "".join(f"<option>{html.escape(name)}</option>" for name in found)
     return (f'<div class="frames"><style>.frames [hidden] {{ display: none !important; }}</style>'
-            '<p hidden data-lm-suppress-shortcuts="true">'
+            '<p hidden>'
             f'<label>model <select autocomplete="off">{options}</select></label> '
             f'<label>eps <input type="range" min="0" max="{len(steps[0]) - 1}" step="1" '
             f'value="{first}" autocomplete="off" data-eps="{steps[0]}"></label> '

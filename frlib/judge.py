@@ -19,11 +19,11 @@ from frlib import attacks, cost, data, evaluate, models, spectral, zoo
 from frlib.config import METHODS, Config, resolve
 from frlib.fingerprint import code_fingerprint
 from frlib.results import (
-    check_archive,
     file_checksum,
     lock,
     provenance,
     read_json,
+    read_tensors,
     score,
     write_json,
 )
@@ -71,24 +71,13 @@ def load_model(run: Run, which: str, num_classes: int = 10) -> torch.nn.Module:
 
     RuntimeError naming a damaged file, ValueError naming one that holds code.
     """
-    saved = _saved(run, "last" if which == "swa-last" else which)
+    saved = read_tensors(run.checkpoint(which.replace("swa-last", "last")))
     weights = saved["average"] if which == "swa-last" else saved["state_dict"]
     weights = {k.removeprefix("module."): v for k, v in weights.items() if k != "n_averaged"}
     inside = {k: weights[k].flatten().tolist() for k in ("mean", "std") if k in weights}
     model = models.create(run.config.model, num_classes=num_classes, **inside)
     model.load_state_dict(weights)
     return model.eval()
-
-
-def _saved(run: Run, which: str) -> dict:
-    """What `train` wrote into a checkpoint: tensors and plain containers, never code."""
-    path = run.checkpoint(which)
-    check_archive(path)
-    try:
-        return torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # its message would advise to trust the file
-        raise ValueError(f"{path}: not a file of plain weights (it holds code or other objects, "
-                         "which are never loaded)") from error
 
 
 def judge(config: Config) -> dict:
@@ -110,8 +99,9 @@ def judge(config: Config) -> dict:
                 "code": {"train": read_json(run.dir / "config.json").get("code"),
                          "judge": code()}}
     about = {"method": config.method, "checkpoint": which,
-             "history": _saved(run, "last")["state"]["history"],  # metrics.jsonl has no checksum
-             "epoch": _saved(run, which)["epoch"],
+             # not from metrics.jsonl, which has no checksum
+             "history": read_tensors(run.checkpoint("last"))["state"]["history"],
+             "epoch": read_tensors(run.checkpoint(which))["epoch"],
              "train_provenance": finished.get("provenance", {})}
     return _stored(config, config.label, identity, about, finished, lambda classes: {
         "best": load_model(run, which, classes),

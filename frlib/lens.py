@@ -115,8 +115,8 @@ def seen_bands(lens: dict) -> str:
     text = f"The attack that breaks the most images is the one in {'; '.join(parts)}."
     if inside:
         (model, band), share = min(inside.items(), key=lambda item: item[1])
-        text += (f" Clipping to [0, 1] moves at most {100 - 100 * share:.1f} % of a perturbation's "
-                 f"energy out of its band, on average over images ({model}, {band} band). Its root "
+        text += (f" Clipping to [0, 1] leaves at least {100 * share:.1f} % of a perturbation's "
+                 f"energy in its band, on average over images ({model}, {band} band). Its root "
                  f"mean square is {min(size.values()):.2f} to {max(size.values()):.2f} of the "
                  "radius, over models and bands.")
     return text

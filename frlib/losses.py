@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+NOTHING = torch.iinfo(torch.int64).min  # no label is this one
 
 def frequency_regularization(logits_adv: Tensor, logits_clean: Tensor, *,
                              transform: str = "class") -> Tensor:
@@ -48,10 +49,15 @@ def kl(logits_clean: Tensor, logits_adv: Tensor) -> Tensor:
     return F.kl_div(log_adv, target, reduction="none", log_target=True).sum(1)
 
 
+def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """The mean cross-entropy. Every label must be a class: torch's own would skip those of -100."""
+    return F.cross_entropy(_full(logits), y, ignore_index=NOTHING)
+
+
 def trades(logits_clean: Tensor, logits_adv: Tensor, y: Tensor, *, beta: float = 6.0) -> Tensor:
     """TRADES (Zhang et al., 1901.08573): CE(clean) + beta * mean KL(p(clean) || p(adv))."""
     _check(logits_adv, logits_clean)
-    return F.cross_entropy(_full(logits_clean), y) + beta * kl(logits_clean, logits_adv).mean()
+    return cross_entropy(logits_clean, y) + beta * kl(logits_clean, logits_adv).mean()
 
 
 def mart(logits_clean: Tensor, logits_adv: Tensor, y: Tensor, *, beta: float = 6.0) -> Tensor:
@@ -65,7 +71,7 @@ def mart(logits_clean: Tensor, logits_adv: Tensor, y: Tensor, *, beta: float = 6
     clean, adv = _full(logits_clean), _full(logits_adv)
     wrong = adv.detach().scatter(1, y[:, None], -torch.inf).argmax(1)
     p_wrong = adv.softmax(1).gather(1, wrong[:, None])[:, 0]
-    boosted = F.cross_entropy(adv, y) - (1.0001 - p_wrong + 1e-12).log().mean()
+    boosted = cross_entropy(adv, y) - (1.0001 - p_wrong + 1e-12).log().mean()
     p_true = clean.softmax(1).gather(1, y[:, None])[:, 0]
     return boosted + beta * (kl(clean, adv) * (1.0000001 - p_true)).mean()
 

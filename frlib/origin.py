@@ -160,7 +160,7 @@ def _times(results: dict, part: str) -> dict[tuple, tuple[str, float]]:
             method, at, changes = label.partition("@")
             run = METHODS.get(method, (method,))[0] + at + changes if part == "train" else label
             device = f"{made.get('device', NONE)}, threads: {made.get('threads', NONE)}"
-            times.setdefault((run, seed), (device, spent))
+            times.setdefault((run, seed), (device, spent * made.get("processes", 1)))
     return times
 
 

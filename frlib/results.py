@@ -95,12 +95,28 @@ def check_archive(path: str | Path) -> None:
                            "the same command again")
 
 
+def read_tensors(path: str | Path) -> dict:
+    """What this library saved there: tensors, on the CPU, and plain containers, never code.
+
+    RuntimeError naming a damaged file (see `check_archive`), ValueError naming one with code in it.
+    """
+    import torch
+
+    check_archive(path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # its message would advise to trust the file
+        raise ValueError(f"{path}: not a file of plain weights (it holds code or other objects, "
+                         "which are never loaded)") from error
+
+
 @contextmanager
-def lock(folder: Path):
+def lock(folder: Path, *, wait: bool = False):
     """Hold `folder` for this process, and find only whole checkpoints in it.
 
     What a killed process left half written is removed. RuntimeError when another process has the
-    folder, when it cannot be written, and for a damaged checkpoint (see `check_archive`).
+    folder, unless it is to `wait` for it, when the folder cannot be written, and for a damaged
+    checkpoint (see `check_archive`).
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -110,7 +126,7 @@ def lock(folder: Path):
             from error
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise RuntimeError(f"{folder} is in use by another process") from None
         for left_over in folder.glob(".*.tmp"):

@@ -4,6 +4,7 @@ A run lives in `runs_dir`/<preset>/<label>/seed<k>/: config.json, metrics.jsonl 
 last.pt (everything needed to go on), best.pt (best on validation, see `criterion`), swa-best.pt
 (the same for the averaged weights, where a method uses them) and, when done, finished.json. A
 killed run continues from last.pt and, on the CPU, gives the same numbers as an unbroken one.
+Under torchrun several processes share every batch (`frlib.distributed`); the first one writes.
 """
 
 from __future__ import annotations
@@ -12,22 +13,29 @@ import copy
 import json
 import logging
 import time
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from tqdm.auto import tqdm
 
-from frlib import attacks, averaging, cost, data, evaluate, losses, models
+from frlib import attacks, averaging, cost, data, distributed, evaluate, losses, models
 from frlib.config import METHODS, Config, resolve
 from frlib.fingerprint import code_fingerprint
-from frlib.results import atomic, file_checksum, lock, provenance, read_json, write_json
+from frlib.results import (
+    atomic,
+    file_checksum,
+    lock,
+    provenance,
+    read_json,
+    read_tensors,
+    write_json,
+)
 
 log = logging.getLogger("frlib")
 # the modules that may decide a run's numbers; `code` says what of them does
-CODE = ("attacks", "averaging", "data", "evaluate", "losses", "models", "train")
+CODE = ("attacks", "averaging", "data", "distributed", "evaluate", "losses", "models", "train")
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,10 @@ class Run:
     def history(self) -> list[dict]:
         """One dict per epoch: accuracies in [0, 1], loss terms, lr, seconds."""
         path = self.dir / "metrics.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        try:
+            return list(map(json.loads, path.read_text().splitlines())) if path.exists() else []
+        except ValueError as error:
+            raise ValueError(f"{path}: damaged ({error}); last.pt has the same rows") from error
 
     def checkpoint(self, which: str = "best") -> Path:
         """The file "best", "last" or "swa-best"; `frlib.models.load_checkpoint` reads it."""
@@ -109,8 +120,9 @@ def train(config: Config) -> Run:
     run = open_run(config)
     config = run.config
     device = device_of(config)
-    with lock(run.dir):
-        if not _same_run(run) or not run.finished:
+    with distributed.processes(device), ExitStack() as held:
+        distributed.on_first(lambda: held.enter_context(lock(run.dir, wait=run.finished)))
+        if distributed.on_first(lambda: not _same_run(run) or not run.finished):
             _train(run, config, device)
     return run
 
@@ -133,8 +145,8 @@ def attack_precision(config: Config, device: str) -> str:
 
 def _train(run: Run, config: Config, device: str) -> None:
     cost.settle(config.threads, fast=config.fast)
-    split = {name: data.load(config.dataset, resolve(config.data_root), name)
-             for name in data.SPLITS}
+    split = distributed.on_first(lambda: {
+        name: data.load(config.dataset, resolve(config.data_root), name) for name in data.SPLITS})
     train_set = split["train"].take(config.train_size).to(device)
     if len(train_set) < 2:
         raise ValueError(f"train_size = {len(train_set)}: BatchNorm needs at least 2 images")
@@ -153,19 +165,22 @@ def _train(run: Run, config: Config, device: str) -> None:
     chooser = criterion(config.method)
     state = {"epoch": 0, "history": [], "best": -1.0, "swa_best": -1.0}
     state = _resume(run, model, average, optimizer, generator) or state
-    write_json(run.dir / "config.json", {**config.group("train"),
-                                         "code": code()})
-    frozen = fast_copy(model, config, device)
+    first = distributed.rank() == 0  # it alone writes
+    if first:
+        write_json(run.dir / "config.json", {**config.group("train"), "code": code()})
+    frozen, network = fast_copy(model, config, device), distributed.parallel(model)
     if state["epoch"] < config.epochs:
         told = forecast(model, train_set, curves, config, state["epoch"], frozen)
-        print(f"{config.label}: {told}", flush=True)
+        if first:
+            print(f"{config.label}: {told}", flush=True)
     log.info("%s: %s, epochs %d-%d on %s", run.dir, config.model, state["epoch"] + 1,
              config.epochs, device)
 
-    for epoch in tqdm(range(state["epoch"], config.epochs), desc=config.label, disable=None):
+    for epoch in tqdm(range(state["epoch"], config.epochs), desc=config.label,
+                      disable=None if first else True):
         start = time.time()
         row = {"epoch": epoch + 1, **train_epoch(model, optimizer, train_set, generator, config,
-                                                 epoch, frozen)}
+                                                 epoch, frozen, network)}
         row |= score(model, curves, config)
         if row[chooser] > state["best"]:
             state["best"] = row[chooser]
@@ -174,8 +189,9 @@ def _train(run: Run, config: Config, device: str) -> None:
             average.update_parameters(model)
             if config.swa_batchnorm == "reestimate":
                 again = torch.Generator(device).manual_seed(config.seed)
-                averaging.reestimate_batchnorm(average, (x for x, _ in data.batches(
-                    train_set, config.batch_size, again, flip=config.flip)))
+                averaging.reestimate_batchnorm(distributed.twin(average), (
+                    x for x, _ in data.batches(train_set, config.batch_size, again,
+                                               flip=config.flip)))
             row |= {f"swa_{k}": v for k, v in score(average.module, curves, config).items()}
             if row[f"swa_{chooser}"] > state["swa_best"]:
                 state["swa_best"] = row[f"swa_{chooser}"]
@@ -189,20 +205,27 @@ def _train(run: Run, config: Config, device: str) -> None:
         _write_history(run, state["history"])
         log.info("%s %s", config.label, json.dumps(row))
     _write_history(run, state["history"])
-    files = {p.stem: file_checksum(p) for p in sorted(run.dir.glob("*best.pt"))}
-    write_json(run.dir / "finished.json", {
-        "seconds": round(sum(row["seconds"] for row in state["history"]), 1),
-        "peak_bytes": cost.peak_bytes(device),
-        "attack_precision": attack_precision(config, device),
-        "data": train_set.checksum, "checkpoints": files, "provenance": provenance(device)})
+    if first:
+        files = {p.stem: file_checksum(p) for p in sorted(run.dir.glob("*best.pt"))}
+        write_json(run.dir / "finished.json", {
+            "seconds": round(sum(row["seconds"] for row in state["history"]), 1),
+            "peak_bytes": cost.peak_bytes(device),
+            "attack_precision": attack_precision(config, device),
+            "data": train_set.checksum, "checkpoints": files,
+            "provenance": provenance(device) | {"processes": distributed.size()}})
 
 
-def train_epoch(model, optimizer, train_set, generator, config, epoch: int, frozen=None) -> dict:
+def train_epoch(model, optimizer, train_set, generator, config, epoch: int, frozen=None,
+                network=None) -> dict:
     """One pass over the training images. Returns the mean loss terms and the learning rate.
 
-    `frozen` is what `fast_copy` made of the model; it is made here if not given.
+    `frozen` is what `fast_copy` made of the model, `network` what `distributed.parallel` made; they
+    are made here if not given.
     """
     frozen = frozen or fast_copy(model, config, train_set.labels.device.type)
+    network = network or distributed.parallel(model)
+    attacked = distributed.shared(frozen, gather=False) if frozen \
+        else distributed.twin(model, gather=False)
     perturbed = config.method.endswith("-awp") and epoch >= config.awp_start_epoch
     steps = -(-len(train_set) // config.batch_size)
     terms, last = [], {}
@@ -210,16 +233,17 @@ def train_epoch(model, optimizer, train_set, generator, config, epoch: int, froz
                                                flip=config.flip)):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config, epoch + step / steps)
-        # in eval mode the weights stand still for the whole attack, so they can be folded
-        x_adv = adversarial(frozen.refresh(model) if frozen else model, x, y, config, generator)
+        if frozen:  # in eval mode the weights stand still for the whole attack: they can be folded
+            frozen.refresh(model)
+        x_adv = adversarial(attacked, x, y, config, generator)
         model.train()
 
         def loss_of(model, x=x, x_adv=x_adv, y=y):
             return objective(model, x, x_adv, y, config, epoch)
 
-        with losses.perturb_weights(model, lambda m: loss_of(m)[0], gamma=config.awp_gamma) \
-                if perturbed else nullcontext():
-            loss, last = loss_of(model)
+        with losses.perturb_weights(model, lambda m: loss_of(distributed.averaging_twin(m))[0],
+                                    gamma=config.awp_gamma) if perturbed else nullcontext():
+            loss, last = loss_of(network)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
         optimizer.step()
@@ -267,7 +291,7 @@ def objective(model, x, x_adv, y, config, epoch: int):
         loss = getattr(losses, method)(clean, adv, y, beta=config.beta)
         return loss, {f"loss_{method}": loss}
     adv = model(x_adv)
-    loss = F.cross_entropy(adv.float(), y)
+    loss = losses.cross_entropy(adv, y)
     terms = {"loss_ce": loss}
     if method in ("at-fr", "at-sar") and epoch >= config.fr_start_epoch:
         terms["loss_fr"] = losses.frequency_regularization(adv, model(x),
@@ -283,7 +307,8 @@ def forecast(model, train_set, curves: dict, config: Config, epoch: int, frozen=
     """
     device = train_set.labels.device.type
     passes = 1 if config.method in ("natural", "at", "at-awp") else 2
-    need = cost.training_bytes(model, train_set.take(1).x, config.batch_size, passes=passes)
+    share = -(-config.batch_size // distributed.size())  # of a batch, on each process
+    need = cost.training_bytes(model, train_set.take(1).x, share, passes=passes)
     cost.refuse_if_too_big(need, device, f"lower batch_size = {config.batch_size}")
     few = train_set.take(min(len(train_set), 2 * config.batch_size))
     trial = copy.deepcopy(model)
@@ -296,12 +321,13 @@ def forecast(model, train_set, curves: dict, config: Config, epoch: int, frozen=
         return "no forecast: the loss is not finite in the first steps"
     part = {name: (x[:config.judge_batch], y[:config.judge_batch])
             for name, (x, y) in curves.items()}
-    share = max(len(y) for _, y in curves.values()) / max(len(y) for _, y in part.values())
-    scoring = share * cost.seconds(lambda: score(trial, part, config), device)
+    parts = max(len(y) for _, y in curves.values()) / max(len(y) for _, y in part.values())
+    scoring = parts * cost.seconds(lambda: score(trial, part, config), device)
     first = swa_epoch(config) if averages(config.method) else config.epochs
     scored = (config.epochs - epoch) + (config.epochs - max(epoch, first))
     total = (config.epochs - epoch) * steps * each + scored * scoring
-    return f"about {cost.duration(total)} and {need / cost.GIB:.1f} GiB on {device}"
+    where = f"each of {distributed.size()} x {device}" if distributed.size() > 1 else device
+    return f"about {cost.duration(total)} and {need / cost.GIB:.1f} GiB on {where}"
 
 
 def _optimizer(model, config: Config):
@@ -332,12 +358,13 @@ def fast_copy(model, config: Config, device: str):
 
 def score(model, curves: dict, config: Config) -> dict:
     """Clean and PGD accuracy on validation and test images, always from the same random start."""
-    row, frozen = {}, models.freeze(model, fast=config.fast)
+    row = {}
+    frozen = distributed.shared(models.freeze(model, fast=config.fast)).forward  # frozen for good
     for name, (x, y) in curves.items():
         generator = torch.Generator(x.device).manual_seed(config.seed)
         clean = evaluate.correct(frozen, x, y, batch_size=config.judge_batch)
         pgd = evaluate.robust(frozen, x, y, lambda m, x, y: attacks.pgd(
-            m, x, y, eps=config.eps, step_size=2.5 * config.eps / config.curve_steps,
+            m, x, y, eps=config.eps, step_size=min(2.5 * config.eps / config.curve_steps, 1.0),
             steps=config.curve_steps, generator=generator),  # noqa: B023
             batch_size=config.judge_batch, clean=clean)
         row |= {f"{name}_clean": clean.sum().item() / len(y),
@@ -382,11 +409,7 @@ def _resume(run, model, average, optimizer, generator) -> dict | None:
     path = run.dir / "last.pt"
     if not path.is_file():
         return None
-    try:
-        saved = torch.load(path, weights_only=True)
-    except Exception as error:
-        raise RuntimeError(f"{path}: damaged checkpoint ({error}); delete it to train again") \
-            from error
+    saved = read_tensors(path)
     models.load_checkpoint(model, path)
     average.load_state_dict(saved["average"])
     optimizer.load_state_dict(saved["optimizer"])
@@ -395,10 +418,12 @@ def _resume(run, model, average, optimizer, generator) -> dict | None:
 
 
 def _save(path: Path, **content) -> None:
-    with atomic(path) as temporary, open(temporary, "wb") as file:
-        torch.save(content, file)  # given a path, it would write the path's name into the file
+    if distributed.rank() == 0:
+        with atomic(path) as temporary, open(temporary, "wb") as file:
+            torch.save(content, file)  # given a path, it would write the path's name into the file
 
 
 def _write_history(run: Run, history: list[dict]) -> None:
-    with atomic(run.dir / "metrics.jsonl") as temporary:
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in history))
+    if distributed.rank() == 0:
+        with atomic(run.dir / "metrics.jsonl") as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in history))

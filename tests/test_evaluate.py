@@ -324,7 +324,7 @@ def test_killed_after_any_batch_it_goes_on_to_the_same_end(case, whole, tmp_path
 
     state = (tmp_path / "autoattack.pt").read_bytes()
     (tmp_path / "autoattack.pt").write_bytes(state[:len(state) // 2])
-    with pytest.raises(ValueError, match="autoattack.pt: damaged state .*delete it"):
+    with pytest.raises(RuntimeError, match="autoattack.pt: damaged checkpoint .*delete its folder"):
         autoattack(model, x, y, eps=eps, **SETTINGS, state_dir=tmp_path)
 
 

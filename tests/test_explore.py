@@ -78,7 +78,7 @@ def test_panel_draws_these_numbers(tiny):
     setting = {"attack": "FGSM", "eps": 0.5, "bandwidth": 1}
     found = explore.look(tiny, IMAGE, 0, **setting)
     assert found["classes"] == {"clean": 0, "attacked": 1, "filtered": found["classes"]["filtered"]}
-    figure = explore.panel(tiny, IMAGE, 0, ("cat", "dog"), **setting, mark="not comparable")
+    figure = explore.draw(found, ("cat", "dog"), mark="not comparable")
     heights, names = bars(figure)
     for stage in explore.STAGES:
         np.testing.assert_allclose(heights[stage], found["logits"][stage], atol=1e-6)
@@ -108,8 +108,8 @@ def noise(count=1):
 def test_of_a_hundred_classes_the_highest_and_the_true_one_are_drawn():
     model = Wide(100)
     lowest = int(model(noise())[0].argmin())
-    figure = explore.panel(model, noise()[0], lowest, [str(c) for c in range(100)], attack="none",
-                           eps=0.1, bandwidth=32)
+    found = explore.look(model, noise()[0], lowest, attack="none", eps=0.1, bandwidth=32)
+    figure = explore.draw(found, [str(c) for c in range(100)])
     heights, names = bars(figure)
     highest = int(model(noise())[0].argmax())
     assert len(names) == explore.MOST_CLASSES

@@ -38,6 +38,10 @@ settings:
 """
 
 
+# what is said of a pickle in torch.save's archive, and of one without it
+REFUSED = r"(not a file of plain weights .*never loaded|damaged checkpoint .*delete its folder)"
+
+
 class Payload:
     """An object whose pickle makes a folder when it is read."""
 
@@ -165,8 +169,7 @@ def test_code_in_a_checkpoint_is_refused_when_it_is_judged(run, summary, marker,
     for which in finished["checkpoints"]:
         finished["checkpoints"][which] = results.file_checksum(run.checkpoint(which))
     results.write_json(run.dir / "finished.json", finished)
-    with pytest.raises((ValueError, RuntimeError), match=rf"{name}.pt: (not a file of plain weights"
-                                                         r" .*never loaded|damaged checkpoint)"):
+    with pytest.raises((ValueError, RuntimeError), match=f"{name}.pt: {REFUSED}"):
         summary(run, "at" if name == "best" else "at-swa")
 
 
@@ -174,7 +177,7 @@ def test_code_in_a_checkpoint_is_refused_when_it_is_judged(run, summary, marker,
 def test_code_in_a_checkpoint_is_refused_when_training_goes_on(run, marker, save):
     (run.dir / "finished.json").unlink()
     save({"state_dict": Payload(marker)}, run.dir / "last.pt")
-    with pytest.raises(RuntimeError, match="(?s)last.pt: damaged checkpoint .*delete it"):
+    with pytest.raises((ValueError, RuntimeError), match=f"last.pt: {REFUSED}"):
         train.train(run.config)
 
 
@@ -182,7 +185,7 @@ def test_code_in_a_checkpoint_is_refused_when_training_goes_on(run, marker, save
 def test_code_in_the_state_of_autoattack_is_refused(tmp_path, marker, save):
     save({"identity": Payload(marker)}, tmp_path / "autoattack.pt")
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3, 2))
-    with pytest.raises(ValueError, match="(?s)autoattack.pt: damaged state .*delete it"):
+    with pytest.raises((ValueError, RuntimeError), match=f"autoattack.pt: {REFUSED}"):
         evaluate.autoattack(model, torch.rand(1, 3, 1, 1), torch.tensor([0]), eps=0.1, seed=0,
                             batch_size=1, state_dir=tmp_path)
 

@@ -12,12 +12,12 @@ REPO = Path(__file__).resolve().parents[1]
 MODULES = {path.stem: path for path in sorted((REPO / "frlib").glob("*.py"))}
 
 BELOW_TRAIN = {"config", "results", "fingerprint", "data", "models", "attacks", "spectral",
-               "averaging", "cost", "plots", "losses", "evaluate"}
+               "averaging", "cost", "distributed", "plots", "losses", "evaluate"}
 MAY_IMPORT = {  # module: the frlib modules it may import; imports point down only
     "__init__": set(),
     "config": set(), "results": set(), "fingerprint": set(),
     "data": set(), "models": set(), "attacks": set(), "spectral": set(), "averaging": set(),
-    "cost": set(), "plots": set(),
+    "cost": set(), "distributed": set(), "plots": set(),
     "losses": {"spectral"},
     "evaluate": {"attacks", "models", "results", "spectral"},
     "train": BELOW_TRAIN,
@@ -37,7 +37,7 @@ OUTSIDE = {  # what the lower layers may use beyond the standard library
     "__init__": set(), "config": {"yaml"}, "fingerprint": set(), "results": {"numpy", "torch"},
     "data": {"numpy", "torch", "torchvision", "sklearn", "PIL", "tqdm"}, "models": {"torch"},
     "attacks": {"torch"}, "spectral": {"torch"}, "averaging": {"torch"},
-    "cost": {"psutil", "torch"}, "zoo": {"torch"},
+    "cost": {"psutil", "torch"}, "distributed": {"torch"}, "zoo": {"torch"},
     "plots": {"numpy", "matplotlib"}, "losses": {"torch"},
     "evaluate": {"torch", "tqdm", "pyautoattack"}, "train": {"torch", "tqdm"},
 }

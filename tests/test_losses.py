@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from frlib.losses import frequency_regularization, kl, mart, trades
+from frlib.losses import cross_entropy, frequency_regularization, kl, mart, trades
 
 TRANSFORMS = ("class", "batch-class", "none")
 SHAPES = [(4, 10), (3, 7), (1, 10), (5, 1)]
@@ -308,6 +308,14 @@ def test_opposite_certainties_are_their_gap_apart():
     assert kl(clean, adv).item() == pytest.approx(400 - 200)
     assert trades(clean, adv, torch.tensor([0])).item() == pytest.approx(6 * 200)
     assert trades(clean, adv, torch.tensor([1])).item() == pytest.approx(200 + 6 * 200)
+
+
+@pytest.mark.parametrize("label", [-100, -1, 3])
+@pytest.mark.parametrize("name", ["cross_entropy", *RIVALS])
+def test_a_label_that_is_no_class_is_an_error(name, label):
+    logits, y = torch.zeros(2, 3), torch.tensor([0, label])
+    with pytest.raises((IndexError, RuntimeError), match=f"{label} is out of bounds"):
+        cross_entropy(logits, y) if name == "cross_entropy" else RIVALS[name](logits, logits, y)
 
 
 @pytest.mark.parametrize("shapes", [((4, 10), (4, 9)), ((4, 10), (1, 10)), ((4,), (4,)),

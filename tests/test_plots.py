@@ -27,6 +27,10 @@ ATTACKS = {"at": {"clean": (0.8, 0.78, 0.82), "AA": (0.5, None, None)},
            "at-fr": {"clean": (0.8, 0.79, 0.81)}}
 FILTERED = {"natural": ([8, 6], [0.9, 0.5], [0.88, 0.48], [0.92, 0.52]),
             "paper": ([8, 4], [0.94, 0.4], None, None)}
+SHARES = {"at": {"low": (0.7, 0.6, 0.8), "high": (0.3, 0.2, 0.4)}}
+SIDES = {"at": {"low_pass": ([8, 4], [0.9, 0.5]), "high_pass": ([2, 4], [0.8, 0.3])}}
+MAPS = {f"model {i}": np.random.default_rng(i).random((4, 3)) for i in range(7)}
+AXES = [-4, -2, 0, 2], [-2, 0, 2]
 
 FIGURES = {
     "kernels": lambda **k: plots.kernels({"at": RNG.normal(size=(5, 3, 3, 3))}, count=4, **k),
@@ -40,6 +44,11 @@ FIGURES = {
     "low_pass_accuracy": lambda **k: plots.low_pass_accuracy(FILTERED, **k),
     "radial": lambda **k: plots.radial({"clean": [4.0, 1.0, 0.0], "adv": np.ones(3)}, **k),
     "attack_bars": lambda **k: plots.attack_bars(ATTACKS, **k),
+    "band_shares": lambda **k: plots.band_shares(SHARES, {"low": 0.1, "high": 0.9}, **k),
+    "filtered_accuracy": lambda **k: plots.filtered_accuracy(SIDES, **k),
+    "frequency_maps": lambda **k: plots.frequency_maps(MAPS, *AXES, label="accuracy (%)", **k),
+    "frequency_maps, log": lambda **k: plots.frequency_maps(
+        {"one, long": np.zeros((4, 3))}, *AXES, label="energy", log=True, **k),
 }
 
 
@@ -118,3 +127,11 @@ def test_radial_energy_is_shown_as_a_share_without_zeros():
 def test_nothing_to_draw_is_an_error(function):
     with pytest.raises(ValueError, match="nothing to draw"):
         function([] if function in (plots.spectra, plots.curves, plots.losses) else {})
+
+
+def test_maps_share_a_scale_and_stand_at_their_frequencies():
+    fig = plots.frequency_maps(MAPS, *AXES, label="accuracy (%)")
+    images = [ax.get_images()[0] for ax in fig.axes[:7]]
+    assert len({image.get_clim() for image in images}) == 1
+    assert images[0].get_extent() == [-3, 3, 3, -5]  # row 0 is the frequency -4, at the top
+    assert [ax.get_visible() for ax in fig.axes[:9]] == [True] * 7 + [False] * 2

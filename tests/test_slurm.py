@@ -66,6 +66,16 @@ def test_a_job_asks_for_what_the_preset_says(checkout, preset, gpu):
     assert all("runtime" not in rules[rule] for rule in ("generated", "book"))
 
 
+def test_the_gpus_of_a_training_share_its_batches(checkout):
+    (checkout / "wide.yaml").write_text("preset: wide\nsettings: {runs: [at], job_gpus: 4}\n")
+    ran = snakemake("-n", "-p", preset=checkout / "wide.yaml")
+    assert ran.returncode == 0, ran.stderr
+    plan = ran.stdout + ran.stderr
+    assert "-m torch.distributed.run --standalone --nproc-per-node 4 -m -- frlib train" in plan
+    assert {rule: asked(plan)[rule]["gpu"] for rule in ("train", "judge", "figures")} \
+        == {"train": "4", "judge": "1", "figures": "1"}
+
+
 @pytest.mark.parametrize("key, value, least", [
     ("job_gpus", -1, 0), ("job_cpus", 0, 1), ("job_memory", 0, 1), ("job_minutes", 0, 1)])
 def test_a_job_cannot_ask_for_nothing(key, value, least):

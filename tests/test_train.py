@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -324,7 +325,7 @@ def test_a_damaged_checkpoint_is_named(settings, monkeypatch):
             train.train(settings())
     path = train.open_run(settings()).checkpoint("last")
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(RuntimeError, match=r"last.pt: damaged checkpoint .*delete it"):
+    with pytest.raises(RuntimeError, match="last.pt: damaged checkpoint .*delete its folder"):
         train.train(settings())
 
 
@@ -340,6 +341,23 @@ def test_a_run_that_another_process_works_on_is_refused(settings):
             train.train(settings())
         other.stdin.close()
     assert [p.name for p in run.dir.iterdir()] == [".lock"]
+
+
+def test_two_readers_of_a_finished_run_wait_for_each_other(settings):
+    run = train.train(settings(epochs=1))
+    with ThreadPoolExecutor() as pool:
+        with results.lock(run.dir):
+            reader = pool.submit(train.train, settings(epochs=1))
+            with pytest.raises(TimeoutError):
+                reader.result(timeout=0.2)
+        assert reader.result(timeout=30) == run
+
+
+def test_a_damaged_history_is_named(settings):
+    run = train.train(settings(epochs=1))
+    (run.dir / "metrics.jsonl").write_text('{"epoch": 1')
+    with pytest.raises(ValueError, match="metrics.jsonl: damaged .*last.pt has the same rows"):
+        run.history  # noqa: B018
 
 
 def test_a_runs_dir_that_cannot_be_written_is_told(settings, tmp_path):
@@ -372,7 +390,7 @@ def test_a_gpu_that_is_not_there_is_told(settings, monkeypatch):
 
 def test_nan_is_seen_when_the_last_batch_is_left_out(settings, monkeypatch):
     """65 images in batches of 32: the last image has no batch of its own, and no step 3 comes."""
-    monkeypatch.setattr(train.F, "cross_entropy", lambda logits, y: logits.sum() * float("nan"))
+    monkeypatch.setattr(train.losses, "cross_entropy", lambda x, y: x.sum() * float("nan"))
     with pytest.raises(FloatingPointError, match="epoch 1, step 1"):
         train.train(settings("natural", train_size=65, epochs=1))
 
