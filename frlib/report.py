@@ -2,7 +2,8 @@
 
 Nothing is typed in: a figure of the paper comes from book/claims.yml, one of ours from a result
 file, `<folder>/<preset>/<label>/seed<k>.json`; what is missing is "not run". Where a label has
-several seeds, a table shows their mean, with the interval of one set of test images.
+several seeds, a table shows their mean, with the interval of one set of test images, the sample
+standard deviation over the seeds and their number.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ READINGS = {"at": "AT", "at-fr": "AT-FR, class",
             "at-fr-swa": "AT-FR-SWA, class",
             "at-fr-swa@fr_transform=batch-class": "AT-FR-SWA, batch-class"}
 FOLLOW_UP = "cifar100-subset"  # the preset of the second paper's methods
+MEAN = "mean ± standard deviation of seeds"
 INPUTS = {"clean": "clean", "pgd20": "PGD-20"}
 METRICS = {"roughness": "roughness of first-layer kernels",  # beyond the columns of table 2
            "overfitting_gap": "PGD-20, chosen checkpoint minus last"}
@@ -84,7 +86,9 @@ def _cell(results, label, *path) -> str:
     scores = find(results, label, *path)
     if not scores:
         return NOT_RUN
-    return percent(*_accuracy(scores))
+    shares = [100 * s["correct"] / s["total"] for s in scores.values()]
+    spread = f" ± {np.std(shares, ddof=1):.1f} ({len(shares)} seeds)" if len(shares) > 1 else ""
+    return percent(*_accuracy(scores)) + spread
 
 
 def _setting(preset: str, results: dict) -> str:
@@ -101,7 +105,7 @@ def _setting(preset: str, results: dict) -> str:
     return (f"Ours: preset {preset}, {stored('config', 'model')} on "
             f"{stored('config', 'dataset')}, the first {stored('scores', 'clean', 'total')} test "
             f"images, {stored('scores', 'aa', 'total')} of them for AutoAttack, "
-            f"{'seed' if len(seeds) == 1 else 'mean of seeds'} {', '.join(map(str, seeds))}.")
+            f"{'seed' if len(seeds) == 1 else MEAN} {', '.join(map(str, seeds))}.")
 
 
 def _plain(results: dict) -> dict:

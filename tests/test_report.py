@@ -209,6 +209,18 @@ def test_several_seeds_count_an_image_once(good):
     assert verdict.verdict(STATEMENTS["C6"], good) == "not run"  # no seed in common
 
 
+def test_several_seeds_show_their_mean_deviation_and_number(good):
+    for seed, correct in enumerate((100, 110, 120)):  # 50, 55 and 60 %: 5 points apart
+        good["at"][seed] = {**copy.deepcopy(good["at"][0])}
+        good["at"][seed]["scores"]["pgd20"] = first(correct)
+    low, high = (f"{100 * end:.1f}" for end in verdict.interval(110, N))
+    text = report.table2("mini", good)
+    assert f"  - 55.0 [{low}, {high}] ± 5.0 (3 seeds)" in text
+    assert "mean ± standard deviation of seeds 0, 1, 2" in text
+    del good["at"][1], good["at"][2]
+    assert "±" not in report.table2("mini", good) and ", seed 0." in report.table2("mini", good)
+
+
 def test_other_test_data_are_no_evidence(good):
     good["at"][0]["data"]["test"] = "other"
     with pytest.raises(ValueError, match="C6.*different test data"):
