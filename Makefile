@@ -36,7 +36,7 @@ test-gpu: .venv/ready        ## the tests marked gpu and the notebooks, on a GPU
 	$(RUN) pytest -q -m gpu
 	$(NBVAL)
 
-test-slow: .venv/ready       ## the pipeline killed at 20 random moments; its seed is told
+test-slow: .venv/ready       ## 20 kills, many runs at once, Slurm, JupyterLab in a browser
 	$(RUN) pytest -q -s -m slow
 
 publish: .venv/ready         ## copy the results of PRESET into results/, to be committed

@@ -17,7 +17,7 @@ from frlib.config import presets, project_root
 from frlib.origin import badge, copy_files, costs, preset_costs, provenance
 from frlib.results import atomic, read_json
 from frlib.schema import LENS, SHAPE, misfit, other_images
-from frlib.speed_tables import speed
+from frlib.speed_tables import load, speed
 from frlib.tables import NONE, chance, html_table, myst_table, percent, points
 from frlib.verdict import (
     NOT_RUN,
@@ -394,18 +394,19 @@ def bars(results: dict) -> dict[str, dict[str, tuple[float, float, float]]]:
 PAPER = (paper_table1, paper_table2, scope)  # pages that need no result
 OURS = (badge, headline, claims, verdicts, table1, table2, readings, ablations, settings, costs,
         provenance)
-PAGES = (*(make.__name__ for make in PAPER + OURS), "follow_up", "speed", "preset_costs")
+PAGES = (*(make.__name__ for make in PAPER + OURS), "follow_up", "speed", "load", "preset_costs")
 
 
 def write_pages(out: str | Path, preset: str, *folders: str | Path) -> None:
     """Write the tables of a preset, those of PAGES, as `out`/<name>.md, each atomically.
 
-    The one of `speed` belongs to no preset: it is made of the root's benchmarks/*.json. Copies of
-    the results themselves go to `out`/extra, which the book takes to its root.
+    Those of `speed` and `load` belong to no preset: they are made of the root's benchmarks/*.json.
+    Copies of the results themselves go to `out`/extra, which the book takes to its root.
     """
+    measured = project_root() / "benchmarks"
     results, others = collect(preset, *folders), collect(FOLLOW_UP, *folders)
     made = [*(make() for make in PAPER), *(make(preset, results) for make in OURS),
-            follow_up(others), speed(project_root() / "benchmarks"),
+            follow_up(others), speed(measured), load(measured),
             preset_costs({name: collect(name, *folders) for name in presets()})]
     for name, text in zip(PAGES, made, strict=True):
         with atomic(Path(out) / f"{name}.md") as temporary:

@@ -1,4 +1,4 @@
-"""What benchmarks/speed.py measured, as the tables of the page on speed."""
+"""What benchmarks/ measured, as tables of the book."""
 
 from __future__ import annotations
 
@@ -31,6 +31,31 @@ def speed(folder: str | Path) -> str:
     return "\n".join(tables) or myst_table(
         None, "speed", "Our loop and AutoAttack against those as published.",
         ["Model", "Seconds", "Times as fast"], [[NOT_RUN, NONE, NONE]])
+
+
+def load(folder: str | Path) -> str:
+    """The table of `folder`/load.json, which benchmarks/load.py writes; "not run" without it.
+
+    ValueError naming the file for damaged JSON or a file that it did not write.
+    """
+    path = Path(folder) / "load.json"
+    head = ["Runs", "At a time", "All, min", "One alone, s", "Peak, GiB", "Load before"]
+    rows, preset, machine = [[NOT_RUN, *[NONE] * 5]], "smoke", ""
+    if path.is_file():
+        found = read_json(path)
+        try:
+            rows = [[found["runs"], found["slots"], f"{found['seconds'] / 60:.1f}",
+                     f"{found['alone_seconds']:.0f}", f"{found['peak_bytes'] / 2**30:.1f}",
+                     f"{found['load_before']:.1f}"]]
+            preset, machine = found["preset"], _machine(found)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: not of benchmarks/load.py ({error!r}); measure again") \
+                from error
+    return myst_table(
+        None, "load", f"Runs of the preset {preset}, each a training and its judgement: time "
+        "for all; for one of them by itself; the most memory that all processes held, what they "
+        "share counted for each; how many other processes wanted a core when it began. "
+        + machine, head, rows)
 
 
 def ratios(above, below) -> list[float]:

@@ -13,6 +13,7 @@ from frlib import attacks, config, data, evaluate, models, speed_tables, train
 from frlib.results import read_json, unpack_flags, write_json
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+import load  # noqa: E402
 import published  # noqa: E402
 import speed  # noqa: E402
 
@@ -201,6 +202,44 @@ def test_no_file_or_a_wrong_one(tmp_path):
     (tmp_path / "cpu.json").write_text('{"train"')
     with pytest.raises(ValueError, match="cpu.json: damaged JSON"):
         speed_tables.speed(tmp_path)
+
+
+@pytest.mark.slow
+def test_many_runs_at_once_are_measured_and_told(tmp_path, capsys):
+    own = ", model: resnet8-16, threads: 1, judge_images: 8, aa_images: 2}"
+    (tmp_path / "tiny.yaml").write_text(TINY.replace("}", own))
+    told = ["--preset", str(tmp_path / "tiny.yaml"), "--folder", str(tmp_path / "load"),
+            "--out", str(tmp_path / "load.json"), "--runs", "2", "--slots", "2"]
+    assert load.main(told) == 0, capsys.readouterr().err
+    found = read_json(tmp_path / "load.json")
+    assert found["seconds"] > 0 and found["alone_seconds"] > 0 and found["peak_bytes"] > 2**28
+    text = speed_tables.load(tmp_path)
+    assert rows(text)[1][:2] == ["2", "2"] and "preset tiny" in text and ", commit " in text
+    with pytest.raises(SystemExit):
+        load.main(told)
+    assert "load exists; delete it" in capsys.readouterr().err
+
+
+def test_of_many_runs_none_may_be_lost_doubled_or_half_written(tmp_path):
+    results = tmp_path / "results" / "load" / "at"
+    for seed in (0, 1):
+        write_json(results / f"seed{seed}.json", {"seed": seed, "checkpoint_sha256": str(seed)})
+    assert [result["seed"] for result in load.checked(tmp_path, 2)] == [0, 1]
+    with pytest.raises(FileNotFoundError, match="seed2.json"):
+        load.checked(tmp_path, 3)
+    (results / ".seed2.json.7.tmp").touch()
+    with pytest.raises(RuntimeError, match=r"half written: \['.*seed2.json.7.tmp'\]"):
+        load.checked(tmp_path, 2)
+    write_json(results / "seed0.json", {"seed": 1, "checkpoint_sha256": "1"})
+    with pytest.raises(RuntimeError, match=r"of another seed: \[0\]; different weights: 1 of 2"):
+        load.checked(tmp_path, 2)
+
+
+def test_no_measurement_of_many_runs_or_a_wrong_one(tmp_path):
+    assert "not run" in speed_tables.load(tmp_path)
+    write_json(tmp_path / "load.json", {"runs": 2})
+    with pytest.raises(ValueError, match="load.json: not of benchmarks/load.py"):
+        speed_tables.load(tmp_path)
 
 
 def test_help_and_refusals(capsys):
