@@ -28,7 +28,7 @@ cifar100-subset: .venv/ready ## a preset that has results but no pages of its ow
 
 test: .venv/ready            ## lint, unit tests, notebooks at their defaults
 	$(RUN) ruff check .
-	$(RUN) pytest -q
+	$(RUN) pytest -q -n 2 --dist loadfile
 	$(NBVAL)
 
 test-gpu: .venv/ready        ## the tests marked gpu and the notebooks, on a GPU; fails without one

@@ -18,7 +18,7 @@ NAMES = {"headline": "headline", "claims": "claims", "table1": "our-table1",
          "paper_table1": "paper-table1", "paper_table2": "paper-table2", "speed": "speed",
          "follow_up": "follow-up", "scope": "scope", "verdicts": "verdicts",
          "ablations": "ablations", "settings": "settings", "costs": "costs",
-         "preset_costs": "preset-costs"}
+         "preset_costs": "preset-costs", "load": "load"}
 OURS = {"headline", "claims", "verdicts", "table1", "table2", "readings", "ablations", "settings",
         "costs", "provenance"}  # of a preset's results
 MADE = {"commit": "0123456789abcdef", "dirty": True, "versions": {"torch": "2.11.0"},
