@@ -9,7 +9,8 @@ SNAKEMAKE = $(RUN) snakemake -j$(JOBS) --rerun-incomplete --nolock --quiet rules
 NBVAL = rm -rf _build/nbval && FRLIB_ROOT=$(CURDIR)/_build/nbval TQDM_DISABLE=1 \
 	$(RUN) pytest -q --nbval-lax -p no:cacheprovider notebooks
 
-.PHONY: book site mini ablations cifar100-subset resnet18 paper test test-gpu test-slow publish clean
+.PHONY: book site mini ablations cifar100-subset resnet18 paper test unit notebooks-run test-gpu \
+	test-slow publish clean
 
 book: .venv/ready            ## the smoke preset on embedded data, then the book in _build/html
 	$(SNAKEMAKE) preset=smoke
@@ -26,9 +27,14 @@ ablations: .venv/ready       ## the choices of the book's ledger, one by one, at
 cifar100-subset: .venv/ready ## a preset that has results but no pages of its own
 	$(SNAKEMAKE) preset=$@ -- results
 
-test: .venv/ready            ## lint, unit tests, notebooks at their defaults
+test: .venv/ready            ## lint, then side by side: unit tests, notebooks at their defaults
 	$(RUN) ruff check .
-	$(RUN) pytest -q -n 2 --dist loadfile
+	$(MAKE) --no-print-directory -j2 unit notebooks-run
+
+unit: .venv/ready
+	$(RUN) pytest -q
+
+notebooks-run: .venv/ready
 	$(NBVAL)
 
 test-gpu: .venv/ready        ## the tests marked gpu and the notebooks, on a GPU; fails without one

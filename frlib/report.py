@@ -369,7 +369,7 @@ def follow_up(results: dict) -> str:
     """The second paper's methods, in percent, and the run behind each."""
     titles = paper()["table2"]["column_titles"]
     rows = [[f"`{label}`", *(_cell(results, label, "scores", c) for c in titles)]
-            for label in results]
+            for label in sorted(results, key=lambda label: label.partition("@")[2])]
     return myst_table(
         FOLLOW_UP, "follow-up", "The second paper's methods on a subset of CIFAR-100, 100 training "
         "and 20 test images a class: accuracy in %, with 95 % intervals. "
