@@ -9,7 +9,7 @@ SNAKEMAKE = $(RUN) snakemake -j$(JOBS) --rerun-incomplete --nolock --quiet rules
 NBVAL = rm -rf _build/nbval && FRLIB_ROOT=$(CURDIR)/_build/nbval TQDM_DISABLE=1 \
 	$(RUN) pytest -q --nbval-lax -p no:cacheprovider notebooks
 
-.PHONY: book site mini ablations cifar100-subset resnet18 paper test unit notebooks-run test-gpu \
+.PHONY: book site mini ablations cifar100-subset resnet18 paper test unit notebooks test-gpu \
 	test-slow publish clean
 
 book: .venv/ready            ## the smoke preset on embedded data, then the book in _build/html
@@ -29,12 +29,12 @@ cifar100-subset: .venv/ready ## a preset that has results but no pages of its ow
 
 test: .venv/ready            ## lint, then side by side: unit tests, notebooks at their defaults
 	$(RUN) ruff check .
-	$(MAKE) --no-print-directory -j2 unit notebooks-run
+	$(MAKE) --no-print-directory -j2 unit notebooks
 
 unit: .venv/ready
 	$(RUN) pytest -q
 
-notebooks-run: .venv/ready
+notebooks: .venv/ready
 	$(NBVAL)
 
 test-gpu: .venv/ready        ## the tests marked gpu and the notebooks, on a GPU; fails without one
