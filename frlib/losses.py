@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 NOTHING = torch.iinfo(torch.int64).min  # no label is this one
 
+
 def frequency_regularization(logits_adv: Tensor, logits_clean: Tensor, *,
                              transform: str = "class") -> Tensor:
     """Frequency regularisation (FR, later called SAR): the L1 distance of the logits' DFTs.

@@ -47,7 +47,7 @@ def load(folder: str | Path) -> str:
             rows = [[found["runs"], found["slots"], f"{found['seconds'] / 60:.1f}",
                      f"{found['alone_seconds']:.0f}", f"{found['peak_bytes'] / 2**30:.1f}",
                      f"{found['load_before']:.1f}"]]
-            preset, machine = found["preset"], _machine(found)
+            preset, machine = found["preset"], _machine(found, threads=False)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: not of benchmarks/load.py ({error!r}); measure again") \
                 from error
@@ -142,7 +142,8 @@ def _rounds(count: int) -> str:
     return f"{count} round{'s' if count != 1 else ''}"
 
 
-def _machine(part: dict) -> str:
+def _machine(part: dict, *, threads: bool = True) -> str:
     made = part["provenance"]
-    return (f"{made['device']}, threads: {made['threads']}, torch {made['versions']['torch']}, "
+    threads = f", threads: {made['threads']}" if threads else ""
+    return (f"{made['device']}{threads}, torch {made['versions']['torch']}, "
             f"{made['date']} UTC, commit {made['commit'][:7]}{'+dirty' if made['dirty'] else ''}.")
