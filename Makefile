@@ -1,15 +1,16 @@
-# make book | test | site | mini | ablations | cifar100-subset | resnet18 | paper | publish | clean
+# make book | test | site | pdf | mini | ablations | cifar100-subset | resnet18 | paper | publish | clean
 # make test-gpu | test-slow
 PYTHON ?= python3
 DATA ?= data
 JOBS ?= 2
+CHROMIUM ?= chromium
 RUN = .venv/bin/python -m
 SNAKEMAKE = $(RUN) snakemake -j$(JOBS) --rerun-incomplete --nolock --quiet rules --config data=$(DATA)
 # the notebooks as they are, from nothing: their runs go to a fresh folder
 NBVAL = rm -rf _build/nbval && FRLIB_ROOT=$(CURDIR)/_build/nbval TQDM_DISABLE=1 \
 	$(RUN) pytest -q --nbval-lax -p no:cacheprovider notebooks
 
-.PHONY: book site mini ablations cifar100-subset resnet18 paper test unit notebooks test-gpu \
+.PHONY: book site pdf mini ablations cifar100-subset resnet18 paper test unit notebooks test-gpu \
 	test-slow publish clean
 
 book: .venv/ready            ## the smoke preset on embedded data, then the book in _build/html
@@ -17,6 +18,12 @@ book: .venv/ready            ## the smoke preset on embedded data, then the book
 
 site: book                   ## every page of the built book, in a Chromium without network
 	FRLIB_SITE=$(CURDIR)/_build/html $(RUN) pytest -q tests/test_site.py
+
+pdf: book                    ## the whole book on paper, _build/book.pdf, printed by Chromium
+	.venv/bin/jupyter-book build . --builder custom --custom-builder singlehtml
+	cp _build/singlehtml/book/intro.html _build/singlehtml/book.html  # its links start from there
+	$(CHROMIUM) --headless --no-sandbox --no-pdf-header-footer --print-to-pdf=_build/book.pdf \
+		file://$(CURDIR)/_build/singlehtml/book.html
 
 mini resnet18 paper: .venv/ready  ## the same pipeline with another preset: make mini DATA=folder
 	$(SNAKEMAKE) preset=$@

@@ -1,4 +1,4 @@
-"""The built book works anywhere: offline, on a phone, in the dark, and for a screen reader.
+"""The built book works anywhere: offline, on a phone, in the dark, on paper, for a screen reader.
 
 Every page is opened from the disk in headless Chromium with the network off. FRLIB_SITE names the
 folder of the built book, as `make site` does; without it only the checks themselves are tested.
@@ -16,6 +16,7 @@ import yaml
 REPO = Path(__file__).resolve().parents[1]
 SITE = os.environ.get("FRLIB_SITE")
 WIDTHS = (390, 1400)  # px: a phone, and a laptop with both sidebars
+PAPER = 680  # px: A4 between the margins of book.css
 SCHEMES = ("light", "dark")
 REDIRECT = re.compile(r"""<meta\s+http-equiv=["']?refresh["']?\s+content=["'][^"']*url=([^"']+)""",
                       re.IGNORECASE)
@@ -164,7 +165,7 @@ def opened(context, site, address):
 
 
 def survey(context, site, page):
-    """(problems, anchors, links) of one page, at every width and in both colour schemes."""
+    """(problems, anchors, links) of one page: at every width, in both schemes, and on paper."""
     redirect = REDIRECT.search(page.read_text(encoding="utf-8"))
     if redirect:
         return [], [], [page.resolve().parent.as_uri() + "/" + redirect[1]]
@@ -178,6 +179,9 @@ def survey(context, site, page):
     for scheme in SCHEMES:
         tab.emulate_media(color_scheme=scheme)
         problems += [f"{scheme}: {problem}" for problem in tab.evaluate(TEXT)]
+    tab.emulate_media(media="print")
+    tab.set_viewport_size({"width": PAPER, "height": 900})
+    problems += [f"paper: {problem}" for problem in tab.evaluate(LAYOUT)]
     tab.close()
     return problems, content["anchors"], content["links"]
 
@@ -265,6 +269,7 @@ FAULTS = {
     "dollars": (r"<p>$$\lambda$$</p>", "equation not rendered: "),
     "wide": (WIDE, "390 px: page scrolls sideways: "),
     "wide-laptop": (WIDE, "1400 px: wider than the window: "),
+    "paper": ("<style>@media print { p { width: 3000px } }</style><p>x</p>", "paper: page scrolls"),
     "cut": (f'<div style="overflow: hidden">{WIDE}</div>', "390 px: wider than the window: "),
     "error": ("<script>console.error('oh')</script>", "console error: oh"),
     "raised": ("<script>throw new Error('oh')</script>", "script error: "),
