@@ -17,6 +17,7 @@ PRESET = config.get("preset", "smoke")
 DATA = config.get("data", "data")
 RUNS = config.get("runs", "runs")
 SETTINGS = settings.load(PRESET)
+settings.check_labels(SETTINGS)
 NAME = SETTINGS.preset_name
 PRESET_FILE = settings.presets().get(PRESET, PRESET)
 PYTHON = quote(sys.executable)

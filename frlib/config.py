@@ -40,7 +40,8 @@ MODELS = ("resnet18", "preactresnet18", "wrn-34-10", "wrn-28-10", "resnet18-16",
 # al. 2020 (AWP). The epochs of the last three count from 1, the milestones here from 0.
 _COMMON = {"epochs": 200, "batch_size": 128, "lr": 0.1, "schedule": "step", "momentum": 0.9,
            "weight_decay": 5e-4, "eps": 8 / 255, "step_size": 2 / 255, "steps": 10, "beta": 6.0}
-_RICE = {**_COMMON, "milestones": (0.5, 0.75), "attack_mode": "train", "normalise": True}
+_RICE = {**_COMMON, "milestones": (0.5, 0.75), "attack_mode": "train", "normalise": True,
+         "swa_start": 0.5}  # the first drop, as everywhere
 _TRADES = {**_COMMON, "epochs": 76, "milestones": (74 / 76,), "eps": 0.031, "step_size": 0.007}
 OFFICIAL = {
     "at": _RICE,
@@ -128,6 +129,8 @@ class Config:
     fast: bool = knob(True, "channels-last, BatchNorm folded while attacking; on a GPU also "
                       "bfloat16 and compiled attacks", group="place")
 
+    judge_eps: float = knob(8 / 255, "radius of the attacks that judge, whatever the training's",
+                            low=0, high=1, group="judge")
     judge_images: int = knob(0, "test images for FGSM, PGD-20 and C&W, 0: all", low=0,
                              group="judge")
     aa_images: int = knob(0, "test images for AutoAttack, 0: all", low=0, group="judge")
@@ -146,6 +149,12 @@ class Config:
                              "with its own")
         return dataclasses.replace(self, method=method)
 
+    def sibling(self, label: str) -> Config:
+        """The settings of another label: this preset and places, and what this label changes."""
+        changes = {k: v for k, v in parse_label(self.label).items() if k != "method"}
+        return load(**{**self.group("place", "judge"), "seed": self.seed, **changes,
+                       **parse_label(label)})
+
     def group(self, *names: str) -> dict:
         """Plain values of the fields in these groups, as written to disk."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)
@@ -160,6 +169,12 @@ class Config:
         changed = {k: v for k, v in self.group("train").items() if v != base[k]}
         changes = ",".join(f"{k}={_text(v)}" for k, v in changed.items())
         return f"{self.method}@{changes}" if changes else self.method
+
+    @property
+    def is_preset(self) -> bool:
+        """Whether every setting that decides a number is the preset's own."""
+        own = load(self.preset, method=self.method, seed=self.seed)
+        return self.group("train", "judge") == own.group("train", "judge")
 
     @property
     def preset_name(self) -> str:
@@ -211,6 +226,15 @@ def load(preset: str = "smoke", **changes) -> Config:
     for label in config.runs + config.ablations:
         parse_label(label)
     return config
+
+
+def check_labels(config: Config) -> None:
+    """ValueError for a listed label that is not written as its run is called: nobody finds it."""
+    for label in config.runs + config.ablations:
+        right = load(config.preset, **parse_label(label)).label
+        if label != right:
+            raise ValueError(f"preset {config.preset_name} lists {label!r}: write {right!r}, as "
+                             "its run is called")
 
 
 def parse_label(label: str) -> dict:

@@ -17,11 +17,30 @@ from frlib import spectral
 from frlib.models import freeze
 from frlib.results import atomic, read_tensors
 
+FEWEST_CLASSES = 4  # its targeted loss compares four logits
 STAGES = ("apgd-ce", "apgd-t", "fab-t", "square")
 FORWARD, BACKWARD = 7860, 1910  # passes that a robust example of ten classes costs in all of them
 
 
+@contextmanager
+def full_precision():
+    """No TF32 on a GPU for a while: float32 convolutions and matrix products are what they say.
+
+    Also a decorator, as of every function here that scores.
+    """
+    places = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [place.allow_tf32 for place in places]
+    for place in places:
+        place.allow_tf32 = False
+    try:
+        yield
+    finally:
+        for place, allowed in zip(places, before, strict=True):
+            place.allow_tf32 = allowed
+
+
 @torch.no_grad()
+@full_precision()
 def correct(model, x: Tensor, y: Tensor, *, batch_size: int = 250) -> Tensor:
     """Whether each example is classified correctly: bool (N,), on the CPU.
 
@@ -55,6 +74,7 @@ def accuracy(model, x: Tensor, y: Tensor, *, batch_size: int = 250) -> float:
     return correct(model, x, y, batch_size=batch_size).sum().item() / len(y)
 
 
+@full_precision()
 def robust(model, x: Tensor, y: Tensor, attack: Callable, *, batch_size: int = 250,
            clean: Tensor | None = None, progress: str = "") -> Tensor:
     """Whether each example is correct both clean and under `attack(model, x, y)`: bool (N,), CPU.
@@ -104,20 +124,6 @@ def fourier_sensitivity(model, x: Tensor, y: Tensor, *, norm: float, stride: int
     return torch.tensor([[found[once(i, j)] for j in columns] for i in rows])
 
 
-@contextmanager
-def full_precision():
-    """No TF32 on a GPU for a while: float32 convolutions and matrix products are what they say."""
-    places = (torch.backends.cudnn, torch.backends.cuda.matmul)
-    before = [place.allow_tf32 for place in places]
-    for place in places:
-        place.allow_tf32 = False
-    try:
-        yield
-    finally:
-        for place, allowed in zip(places, before, strict=True):
-            place.allow_tf32 = allowed
-
-
 @dataclass(frozen=True)
 class AutoAttackResult:
     """robust: bool (N,); x_adv: images that break the others; stages: survivors after each."""
@@ -128,6 +134,7 @@ class AutoAttackResult:
     warnings: list[str]
 
 
+@full_precision()
 def autoattack(model, x: Tensor, y: Tensor, *, eps: float, batch_size: int, seed: int,
                state_dir: str | Path | None = None) -> AutoAttackResult:
     """The standard AutoAttack, L-infinity (Croce & Hein, 2003.01690), by the official package.
@@ -145,8 +152,11 @@ def autoattack(model, x: Tensor, y: Tensor, *, eps: float, batch_size: int, seed
         raise ValueError("images must be float32 NCHW in [0, 1], without NaN")
     if len(x) == 0:
         raise ValueError("no examples to attack")
-    identity = _identity(model, x, y, eps, batch_size, seed)
     frozen = freeze(model)
+    classes = frozen(x[:1]).shape[1]
+    if classes < FEWEST_CLASSES:
+        raise ValueError(f"{classes} classes: AutoAttack needs at least {FEWEST_CLASSES}")
+    identity = _identity(model, x, y, eps, batch_size, seed)
     store = Path(state_dir) / "autoattack.pt" if state_dir else None
     state = _read_state(store, identity) or {
         "identity": identity, "stage": 0, "batch": 0, "stages": {}, "warnings": [],
@@ -158,7 +168,6 @@ def autoattack(model, x: Tensor, y: Tensor, *, eps: float, batch_size: int, seed
 
     with _collected_warnings(state["warnings"]), torch.random.fork_rng():
         adversary = AutoAttack(frozen, eps=eps, norm="Linf", seed=seed, device=x.device)
-        classes = frozen(x[:1]).shape[1]
         for part in (adversary.apgd_targeted, adversary.fab):
             part.n_target_classes = min(9, classes - 1)
         total = len(STAGES) - state["stage"]

@@ -2,6 +2,7 @@
 
 Attack, source and setting: FGSM; PGD-20 and C&W (PGD-30 on the margin), step eps/4, which is the
 paper's 2/255 at eps 8/255; standard AutoAttack on the first `aa_images` of the same test images.
+The radius is `judge_eps`, whatever a network was trained with.
 """
 
 from __future__ import annotations
@@ -27,17 +28,18 @@ from frlib.results import (
     score,
     write_json,
 )
-from frlib.train import Run, device_of, open_run
+from frlib.runs import Run, device_for_work, open_run
 
 log = logging.getLogger("frlib")
 # the modules that decide a result, given the checkpoint
-CODE = ("attacks", "data", "evaluate", "judge", "models", "spectral")
+CODE = ("attacks", "data", "evaluate", "judge", "models", "spectral", "zoo")
+ENTRIES = ("judge._judge", "judge.load_model", "models.create", "zoo.load")  # where they begin
 ATTACKS = ("clean", "fgsm", "pgd20", "cw", "aa")
 
 
 def code() -> str:
     """The fingerprint of the code that a result depends on."""
-    return code_fingerprint("judge._judge", modules=CODE)
+    return code_fingerprint(*ENTRIES, modules=CODE)
 
 
 def figures_code() -> str:
@@ -58,6 +60,11 @@ def siblings(label: str) -> list[str]:
     """The results that one training gives: "at@epochs=3" -> itself and "at-swa@epochs=3"."""
     method, at, changes = label.partition("@")
     return [name + at + changes for name, (trained, _) in METHODS.items() if trained == method]
+
+
+def listed(base: Config) -> dict[str, Config]:
+    """{label: Config} of every result that the preset's runs give, trained yet or not."""
+    return {label: base.sibling(label) for run in base.runs for label in siblings(run)}
 
 
 def result_path(config: Config, label: str = "") -> Path:
@@ -102,6 +109,7 @@ def judge(config: Config) -> dict:
              # not from metrics.jsonl, which has no checksum
              "history": read_tensors(run.checkpoint("last"))["state"]["history"],
              "epoch": read_tensors(run.checkpoint(which))["epoch"],
+             "attack_precision": finished.get("attack_precision"),
              "train_provenance": finished.get("provenance", {})}
     return _stored(config, config.label, identity, about, finished, lambda classes: {
         "best": load_model(run, which, classes),
@@ -117,7 +125,7 @@ def judge_checkpoint(name: str, path: str | Path, config: Config) -> dict:
     """
     zoo.check({name: path}, config.dataset)
     entry, path = zoo.find(name), resolve(path)
-    settings = ("dataset", "seed", "eps", "judge_images", "aa_images", "judge_batch")
+    settings = ("dataset", "seed", "judge_eps", "judge_images", "aa_images", "judge_batch")
     identity = {"config": {key: getattr(config, key) for key in settings},
                 "checkpoint_sha256": file_checksum(path),
                 "model": {"name": name, "architecture": entry.architecture,
@@ -131,7 +139,8 @@ def judge_checkpoint(name: str, path: str | Path, config: Config) -> dict:
 
 def _stored(config, label, identity, about, finished, load) -> dict:
     """The stored result, if it has this identity; else judge what `load(classes)` gives."""
-    text = json.dumps(identity)
+    files = data.listing(config.dataset, resolve(config.data_root))
+    text = json.dumps({**identity, "data_files": files} if files else identity)
     identity, path = json.loads(text), result_path(config, label)
     if path.is_file():
         stored = read_json(path)
@@ -169,7 +178,7 @@ def _finite(models: dict) -> dict:
 
 def _judge(config, label, work, finished, load) -> dict:
     """Every attack on the "best" that `load` gives, and clean and PGD-20 on its "last", if any."""
-    device = device_of(config)
+    device = device_for_work(config)
     cost.settle(config.threads, fast=config.fast)
     test = data.load(config.dataset, resolve(config.data_root), "test").take(config.judge_images)
     x, y = test.to(device).x, test.labels.to(device)
@@ -184,12 +193,12 @@ def _judge(config, label, work, finished, load) -> dict:
     model, first = found["best"], slice(config.aa_images or len(y))
     print(f"{label}: AutoAttack takes "
           f"{forecast(model, x[first], y[first], int(right['best'][first].sum()), config)}")
-    step = {"eps": config.eps, "step_size": config.eps / 4}
+    step = {"eps": config.judge_eps, "step_size": config.judge_eps / 4}
 
     def under(which, name):
         generator = torch.Generator(device).manual_seed(config.seed)
         attack = {
-            "fgsm": lambda m, x, y: attacks.fgsm(m, x, y, eps=config.eps),
+            "fgsm": lambda m, x, y: attacks.fgsm(m, x, y, eps=config.judge_eps),
             "pgd20": lambda m, x, y: attacks.pgd(m, x, y, **step, steps=20, generator=generator),
             "cw": lambda m, x, y: attacks.cw(m, x, y, **step, steps=30, generator=generator),
         }.get(name)
@@ -199,8 +208,9 @@ def _judge(config, label, work, finished, load) -> dict:
                                      clean=right[which], progress=f"{label} {name}"))
 
     def autoattack():
-        result = evaluate.autoattack(model, x[first], y[first], eps=config.eps, seed=config.seed,
-                                     batch_size=config.judge_batch, state_dir=work)
+        result = evaluate.autoattack(model, x[first], y[first], eps=config.judge_eps,
+                                     seed=config.seed, batch_size=config.judge_batch,
+                                     state_dir=work)
         return {**score(result.robust), "stages": result.stages, "warnings": result.warnings}
 
     todo = {name: partial(under, "best", name) for name in ("clean", "fgsm", "pgd20", "cw")}
@@ -208,7 +218,7 @@ def _judge(config, label, work, finished, load) -> dict:
         todo |= {f"last {name}": partial(under, "last", name) for name in ("clean", "pgd20")}
     todo["zero gradient"] = lambda: zero_gradient(model, x, y, batch_size=config.judge_batch)
     todo["aa"] = autoattack
-    done = {"scores": {}, "seconds": 0.0}
+    done = {"scores": {}, "seconds": 0.0, "made": None}
     if (work / "scores.json").is_file():  # of a judgement that was killed
         done = read_json(work / "scores.json")
     for name, compute in todo.items():
@@ -216,6 +226,7 @@ def _judge(config, label, work, finished, load) -> dict:
             start = time.time()
             done["scores"][name] = compute()
             done["seconds"] += time.time() - start
+            done["made"] = provenance(device, before=done["made"])
             write_json(work / "scores.json", done)
             count, total, *_ = done["scores"][name].values()
             log.info("%s seed %d %s: %d of %d", label, config.seed, name, count, total)
@@ -229,14 +240,14 @@ def _judge(config, label, work, finished, load) -> dict:
         "roughness": [round(v, 5) for v in roughness],
         "data": {"train": finished.get("data"), "test": test.checksum},
         "seconds": {"train": finished.get("seconds"), "judge": round(done["seconds"], 1)},
-        "provenance": provenance(device)}
+        "provenance": done["made"]}
 
 
 def forecast(model, x, y, alive: int, config: Config) -> str:
     """At most how long AutoAttack takes: if all of the `alive` examples survive it."""
     batch, device = (x[:config.judge_batch], y[:config.judge_batch]), x.device.type
     forward = cost.seconds(lambda: evaluate.correct(model, *batch), device)
-    both = cost.seconds(lambda: attacks.fgsm(model, *batch, eps=config.eps), device)
+    both = cost.seconds(lambda: attacks.fgsm(model, *batch, eps=config.judge_eps), device)
     each = (evaluate.FORWARD * forward + evaluate.BACKWARD * max(0.0, both - forward))
     return f"at most about {cost.duration(alive * each / len(batch[1]))} on {device}"
 

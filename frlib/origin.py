@@ -68,8 +68,9 @@ def badge(preset: str, results: dict, up: str = "..") -> str:
              f"commit {_unique(map(_commit, made))}", f"{duration(spent)} of computing", days]
     links = ", ".join(_links(preset, label, results[label], up) for label in results)
     old = dict.fromkeys(name for *_, result in each for name in changed(result, current))
-    warning = f' · <strong class="stale">older than the code: {" and ".join(old)} changed ' \
-              "since</strong>" if old else " · code as now"
+    warning = f' · <a class="stale" href="{up}/book/results.html#where-the-numbers-come-from">' \
+              f'older than the code: {" and ".join(old)} changed since</a>' if old \
+        else " · code as now"
     return f'{mark}<p class="origin">{" · ".join(filter(None, facts))} · {links}{warning}</p>\n'
 
 
@@ -170,8 +171,9 @@ def _each(results: dict) -> list[tuple[str, int, dict]]:
 
 
 def _made(result: dict) -> list[dict]:
-    """The provenance of a result's training and of its judging, as far as it has them."""
-    return [result[key] for key in ("train_provenance", "provenance") if result.get(key)]
+    """The provenances of a result's training and of its judging, as far as it has them."""
+    last = [result[key] for key in ("train_provenance", "provenance") if result.get(key)]
+    return [part for made in last for part in [*made.get("earlier", []), made]]
 
 
 def _seconds(result: dict) -> dict:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import numpy as np
 
 from frlib import origin, report
-from frlib.config import Config, project_root, resolve
+from frlib.config import Config, load, presets, project_root, resolve
 from frlib.results import unpack_flags
-from frlib.tables import NONE, SMOKE_MARK, html_table, percent
+from frlib.tables import NONE, SMOKE_MARK, chance, html_table, percent
 from frlib.train import criterion
-from frlib.verdict import LEVEL, NOT_RUN, interval, paper, sign_flip
+from frlib.verdict import LEVEL, NOT_RUN, interval, paper, radius, rank_test, sign_flip
 
 PUBLISHED = "mini"  # the preset of the committed results that stand in for smoke
 SERIES = {  # columns of a run's history that are accuracies, and their names on a figure
@@ -56,13 +56,16 @@ def badge(config: Config, labels=(), show: str = "") -> str:
                                if label in collected}, up="../..")
 
 
-def shown_figures(config: Config, show: str = "") -> tuple[str, dict]:
-    """The preset and what notebook 05 wrote for it; the config's own where `show` has none."""
+def shown_file(what: str, config: Config, show: str = "") -> tuple[str, dict]:
+    """The preset and the "figures" of notebook 05 or "lens" of 08; its own where `show` has none.
+
+    FileNotFoundError when it has none either.
+    """
     for candidate in (show, config.preset_name):
         name, collected = shown(config, candidate)
-        if "figures" in collected:
-            return name, first(collected["figures"], config.seed)
-    raise FileNotFoundError(f"no figures of preset {name!r}: run notebooks 01 to 03 first")
+        if what in collected:
+            return name, first(collected[what], config.seed)
+    raise FileNotFoundError(f"no {what} of preset {name!r}: run notebooks 01 to 03 first")
 
 
 def first(by_seed: dict, seed: int = 0) -> dict:
@@ -120,11 +123,11 @@ def history_table(history: dict[str, list[dict]], preset: str) -> str:
     for label, epochs in history.items():
         for what, row in (("best on validation", best_epoch(label, epochs)), ("last", epochs[-1])):
             loss = next(value for key, value in row.items() if key.startswith("loss"))
-            rows.append([label, what, row["epoch"], f"{loss:.3f}",
+            rows.append([label, f"{row['epoch']}, {what}", f"{loss:.3f}",
                          *(f"{100 * row[k]:.1f}" for k in
                            ("val_clean", "val_pgd", "test_clean", "test_pgd")),
                          f"{row['seconds']:.0f} s"])
-    return html_table(preset, ["run", "epoch", "", "loss", "val. clean %",
+    return html_table(preset, ["run", "epoch", "loss", "val. clean %",
                                       "val. PGD %", "test clean %", "test PGD %", "time"], rows)
 
 
@@ -133,18 +136,34 @@ def seen(history: dict[str, list[dict]], preset: str, averaged: bool = False) ->
     if not history:
         return f"No results of preset `{preset}`: not run."
     sentences = []
+    if preset in presets():  # one of the book's, whose file is at hand
+        drawn = load(preset)
+        images = f"the first {drawn.curve_images:,}" if drawn.curve_images else "all"
+        sentences.append(f"Curves: {images} images of each split, under PGD-{drawn.curve_steps}; "
+                         "the tables judge more images, under stronger attacks.")
     for label, rows in history.items():
         row, last = best_epoch(label, rows), rows[-1]
         sentences.append(
             f"**{label}** ({preset}): validation chooses epoch {row['epoch']} of {len(rows)}, with "
             f"{100 * row['test_clean']:.1f} % clean and {100 * row['test_pgd']:.1f} % PGD accuracy "
-            f"on the test images of the curves; the last has {100 * last['test_clean']:.1f} % "
+            f"on the test images; the last has {100 * last['test_clean']:.1f} % "
             f"and {100 * last['test_pgd']:.1f} %.")
         if averaged and "swa_val_pgd" in last:
             row = best_epoch(label, rows, "swa_")
             sentences.append(f"Its averaged weights: {100 * row['swa_test_clean']:.1f} % and "
-                             f"{100 * row['swa_test_pgd']:.1f} % at epoch {row['epoch']}.")
+                             f"{100 * row['swa_test_pgd']:.1f} % at epoch {row['epoch']}, a mean "
+                             f"over {_epochs(averaged_epochs(rows))}.")
     return "\n\n".join(sentences)
+
+
+def averaged_epochs(rows: list[dict]) -> int:
+    """Over how many epochs the average goes that validation chooses."""
+    chosen = best_epoch("at", rows, "swa_")["epoch"]
+    return sum("swa_val_pgd" in row and row["epoch"] <= chosen for row in rows)
+
+
+def _epochs(count: int) -> str:
+    return f"{count} epoch{'s' * (count != 1)}"
 
 
 def low_pass_lines(figures: dict) -> dict:
@@ -160,6 +179,42 @@ def low_pass_lines(figures: dict) -> dict:
                 [int(b) for b in scores], [s["correct"] / s["total"] for s in scores.values()],
                 [low for low, _ in ends], [high for _, high in ends])
     return found
+
+
+def seen_low_pass(figures: dict) -> str:
+    """What the filter takes from clean accuracy and gives back under attack, in sentences."""
+    parts = []
+    for model, (bandwidths, accuracies, *_) in low_pass_lines(figures).items():
+        first, (best, where) = accuracies[0], max(zip(accuracies, bandwidths, strict=True))
+        parts.append(f"**{model}** has {100 * first:.1f} % at {bandwidths[0]}, "
+                     f"{100 * accuracies[-1]:.1f} % at {bandwidths[-1]}, and most, "
+                     f"{100 * best:.1f} %, at {where}")
+    return "By bandwidth: " + "; ".join(parts) + "."
+
+
+def seen_roughness(figures: dict, base: str = "at") -> str:
+    """Mean roughness of every model, and which differ from `base` beyond chance."""
+    found = {short(label): values for label, values in figures["roughness"].items()}
+    text = "Mean roughness: " + ", ".join(f"**{model}** {np.mean(values):.2f}"
+                                          for model, values in found.items()) + "."
+    if base in found:
+        tests = {model: rank_test(values, found[base]) for model, values in found.items()
+                 if model != base}
+        beyond = [f"**{model}** is {'rougher' if order > 0 else 'smoother'} ({chance(p)})"
+                  for model, (order, p) in tests.items() if p < LEVEL]
+        text += f" Against **{base}**, kernel by kernel: " \
+                f"{'; '.join(beyond) or 'none differs beyond chance'}."
+    return text
+
+
+def seen_radial(figures: dict) -> str:
+    """Within which distance from the zero frequency half of each attack's energy lies."""
+    parts = []
+    for label, energy in figures["radial"].items():
+        share = np.cumsum(energy) / np.sum(energy)
+        parts.append(f"**{short(label)}** {int(np.argmax(share >= 0.5))}")
+    return ("Half of the energy lies within this distance from the zero frequency, in cycles per "
+            f"image: {', '.join(parts)}.")
 
 
 def low_pass_table(figures: dict, preset: str) -> str:
@@ -179,9 +234,9 @@ def benchmark_table(results: dict[str, dict], preset: str) -> str:
     for label, row in found.items():
         rows.append([label, *(percent(*row[title]) if title in row else NOT_RUN
                               for title in titles)])
-        theirs, ours = results[label].get("published") or {}, results[label].get("config", {})
+        theirs = results[label].get("published") or {}
         if theirs.get("clean") is not None:
-            other = "" if theirs["eps"] == ours["eps"] else f", eps = {theirs['eps']:g}"
+            other = "" if theirs["eps"] == radius(results[label]) else f", eps = {theirs['eps']:g}"
             rows.append([f"as published{other}", *(
                 f"{theirs[attack]:.2f}" if attack in theirs else NONE
                 for attack in paper()["table2"]["column_titles"])])
@@ -250,8 +305,7 @@ def overfitting_table(results: dict[str, dict], preset: str) -> str:
                   for where in (result["scores"], result.get("last", {}))]
         found, gap = overfitting(result), NONE
         if "gap" in found:
-            p = f"{found['p']:.2g}" if found["p"] >= 0.001 else "below 0.001"
-            gap = f"{round(found['gap'], 1) + 0.0:.1f} (p {p})"
+            gap = f"{round(found['gap'], 1) + 0.0:.1f} ({chance(found['p'])})"
         rows.append([label, *(f"{100 * s['correct'] / s['total']:.1f}" if s else NONE
                               for s in scores), gap,
                      f"{found['peak']:.1f}" if "peak" in found else NONE])

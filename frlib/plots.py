@@ -217,7 +217,7 @@ def filtered_accuracy(table, *, title=None, mark=None) -> Figure:
         ax.set(title=what, ylabel="accuracy (%)", ylim=(0, None))
         ax.grid(color="#DDDDDD", lw=0.6)
         ax.spines[["top", "right"]].set_visible(False)
-    axes[1, 0].set_xlabel("bandwidth b (cycles / image)")
+    axes[1, 0].set_xlabel("bandwidth b (entries of the spectrum)")
     _legend(axes[1, 0])
     return _finish(fig, title, mark)
 
@@ -347,8 +347,10 @@ def _errorbar(ax, x, values, lows, highs, index, **kwargs):
     if lows is not None:
         ends = np.stack([values - 100 * np.asarray(lows, float),
                          100 * np.asarray(highs, float) - values]).clip(0)
-    ax.errorbar(x, values, ends, capsize=3, color=COLORS[index % len(COLORS)],
-                marker=MARKERS[index % len(MARKERS)], markersize=5, **kwargs)
+    filled = index < len(MARKERS)  # more series than markers: hollow from there on
+    ax.errorbar(x, values, ends, capsize=3, color=COLORS[index % len(COLORS)], markersize=5,
+                marker=MARKERS[index % len(MARKERS)],
+                markerfacecolor=None if filled else "white", **kwargs)
 
 
 def _look(color, style):

@@ -172,7 +172,18 @@ def table2(preset: str, results: dict) -> str:
     """Table 2 in percent: the paper's, and ours with 95 % intervals."""
     return myst_table(
         preset, "our-table2", "Table 2, rerun: accuracy in %, ours with 95 % intervals. "
-        + _setting(preset, results), *_table2(results))
+        + _setting(preset, results) + _averages(results), *_table2(results))
+
+
+def _averages(results: dict) -> str:
+    """Over how many epochs the averages of Table 2 go: validation may choose the first of them."""
+    titles, parts = paper()["table2"]["row_titles"], []
+    for label in ("at-swa", "at-fr-swa"):
+        counts = {sum("swa_val_pgd" in row and row["epoch"] <= result["epoch"]
+                      for row in result["history"])
+                  for result in results.get(label, {}).values() if "epoch" in result}
+        parts += [f"{titles[label]} {'/'.join(map(str, sorted(counts)))}"] if counts else []
+    return f" Epochs in the averages that validation chose: {', '.join(parts)}." if parts else ""
 
 
 def table2_html(preset: str, results: dict) -> str:
@@ -230,7 +241,7 @@ def _in_words(test: dict) -> str:
 
     if test["kind"] == "methods":
         titles = paper()["table2"]["row_titles"]
-        than = " and ".join(titles[m] for m in test.get("than", [])) or test["than_value"]
+        than = " and ".join(titles.get(m, m) for m in test.get("than", [])) or test["than_value"]
         return f"{_title(test['metric'])}: {titles.get(test['greater'], test['greater'])} > {than}"
     if test["kind"] == "bandwidths":
         return f"{INPUTS[test['input']]}, {test['model']} network: " \
@@ -273,9 +284,14 @@ def headline(preset: str, results: dict) -> str:
     found = {s["id"]: verdict(s, results) for s in paper()["statements"]}
     rows = [[name, list(found.values()).count(name),
              ", ".join(i for i in found if found[i] == name) or NONE] for name in VERDICTS]
+    gains = [s["id"] for s in paper()["statements"] if s.get("gain")]
+    held = [i for i in gains if found[i] == VERDICTS[0]]
     return myst_table(
         preset, "headline", "Verdicts on the paper's claims. " + _setting(preset, results),
-        ["Verdict", "Claims", "Which"], rows, "verdicts")
+        ["Verdict", "Claims", "Which"], rows, "verdicts") + (
+        f"\n{len(gains)} of them say that the regulariser or averaging helps; of these "
+        f"{', '.join(held) or 'none'} {'are' if len(held) > 1 else 'is'} reproduced. The others "
+        "describe networks and filters, or the price.\n")
 
 
 def readings(preset: str, results: dict) -> str:
@@ -288,23 +304,23 @@ def readings(preset: str, results: dict) -> str:
                      f"{np.mean(terms):.3g}" if terms else NONE if last else NOT_RUN])
     return myst_table(
         preset, "readings", "The two readings of the transform: accuracy in %, and the mean of the "
-        "FR term (before λ) over the last epoch of training. " + _setting(preset, results),
+        "FR term (before λ) over the last epoch of training, on another scale in each reading. "
+        + _setting(preset, results),
         ["Method, reading", *columns.values(), "FR term"], rows)
 
 
 def ablations(preset: str, results: dict) -> str:
-    """What the paper leaves open, and what the other reading changes, in points."""
+    """The open details that a setting changes, and what the other reading does, in points."""
     rows = []
-    for entry in paper()["open_details"]:
-        run = f"`{entry['run']}`" if "run" in entry else "no setting"
-        run += ", last checkpoint" if entry.get("scores") == "last" else ""
+    for entry in [entry for entry in paper()["open_details"] if "run" in entry]:
+        run = f"`{entry['run']}`" + ", last checkpoint" * (entry.get("scores") == "last")
         found = [effect(entry, results, metric) for metric in EFFECTS]
         rows.append([entry["detail"], entry["ours"], f"{entry['other']} ({run})",
                      *(points(c["left"] - c["right"], *c["interval"]) if c else NOT_RUN
                        for c in found)])
     return myst_table(
-        preset, "ablations", "Every open detail: what the other reading changes against ours, in "
-        "points of accuracy, with the 95 % interval of the paired difference. "
+        preset, "ablations", "Open details that a setting changes: what the other reading does "
+        "against ours, in points of accuracy, with the 95 % interval of the paired difference. "
         + _setting(preset, results),
         ["Detail", "Ours", "Other reading (run)", *map(_title, EFFECTS)], rows, "ledger",
         "15 17 29 13 13 13")
@@ -373,7 +389,7 @@ def follow_up(results: dict) -> str:
     return myst_table(
         FOLLOW_UP, "follow-up", "The second paper's methods on a subset of CIFAR-100, 100 training "
         "and 20 test images a class: accuracy in %, with 95 % intervals. "
-        + _setting(FOLLOW_UP, results), ["Run", *titles.values()],
+        + _setting(FOLLOW_UP, results).replace(" on folder,", ","), ["Run", *titles.values()],
         rows or [[NOT_RUN] + [NONE] * len(titles)]) \
         + "\n" + provenance(FOLLOW_UP, results, "provenance-follow-up")
 

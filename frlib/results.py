@@ -13,6 +13,7 @@ import subprocess
 import time
 import zipfile
 from contextlib import contextmanager, suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -159,8 +160,12 @@ def file_checksum(path: str | Path) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
-def provenance(device: str = "cpu") -> dict:
-    """Where and with what a number is made: commit, dirty flag, versions, device, threads, date."""
+def provenance(device: str = "cpu", *, before: dict | None = None, **more) -> dict:
+    """Where and with what a number is made: commit, dirty flag, versions, device, threads, date.
+
+    `before` is the provenance of an earlier part of the same work: unless it differs in nothing but
+    the date, it stays under "earlier". The commit is that of the process's first call.
+    """
     import torch
 
     versions = {"python": platform.python_version()}
@@ -170,11 +175,15 @@ def provenance(device: str = "cpu") -> dict:
         except PackageNotFoundError:
             versions[library] = "not installed"
     name = torch.cuda.get_device_name() if device == "cuda" else _processor()
-    return {**_commit(), "versions": versions, "device": name,
-            "threads": torch.get_num_threads(),
-            "date": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())}
+    now = {**_commit(), "versions": versions, "device": name, "threads": torch.get_num_threads(),
+           "date": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()), **more}
+    earlier = list((before or {}).get("earlier", []))
+    if before and any(before.get(key) != value for key, value in now.items() if key != "date"):
+        earlier.append({key: value for key, value in before.items() if key != "earlier"})
+    return {**now, "earlier": earlier} if earlier else now
 
 
+@cache
 def _commit() -> dict:
     def git(*words):
         return subprocess.run(["git", *words], cwd=Path(__file__).parent, text=True, timeout=20,

@@ -47,12 +47,13 @@ def a_table(value) -> bool:
     return value is None or not misfit(value, {...: {...: a_score}})
 
 
-MADE = {"commit": a_name, "device": a_text, "threads": a_number, "date": a_name,
-        "versions": {...: a_name}}
+_MADE = {"commit": a_name, "device": a_text, "threads": a_number, "date": a_name,
+         "versions": {...: a_name}}
+MADE = {**_MADE, "earlier": [_MADE]}
 SHAPE = {  # as far as pages read it; other keys may hold anything
     "scores": {...: a_score}, "last": {...: a_score}, "history": [{...: a_number}],
-    "config": {"model": a_name, "dataset": a_name, "eps": a_number}, "data": {"test": a_text},
-    "seed": a_number, "checkpoint": a_text, "warnings": [a_text],
+    "config": {"model": a_name, "dataset": a_name, "eps": a_number, "judge_eps": a_number},
+    "data": {"test": a_text}, "seed": a_number, "checkpoint": a_text, "warnings": [a_text],
     "provenance": MADE, "train_provenance": MADE, "table1": {...: a_table}, "full_scale": a_table,
     **dict.fromkeys(("roughness", "seconds", "zero_gradient", "published", "kernels", "spectra",
                      "radial"), numbers_alone)}

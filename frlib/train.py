@@ -1,10 +1,8 @@
 """One visible loop for every method: natural, AT, FR and its rivals, with SWA along.
 
-A run lives in `runs_dir`/<preset>/<label>/seed<k>/: config.json, metrics.jsonl (a line an epoch),
-last.pt (everything needed to go on), best.pt (best on validation, see `criterion`), swa-best.pt
-(the same for the averaged weights, where a method uses them) and, when done, finished.json. A
-killed run continues from last.pt and, on the CPU, gives the same numbers as an unbroken one.
-Under torchrun several processes share every batch (`frlib.distributed`); the first one writes.
+A run lives in a folder of its own (`frlib.runs`). A killed one continues from last.pt and, on the
+CPU, gives the same numbers as an unbroken one. Under torchrun several processes share every batch
+(`frlib.distributed`); the first one writes.
 """
 
 from __future__ import annotations
@@ -14,73 +12,19 @@ import json
 import logging
 import time
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from tqdm.auto import tqdm
 
-from frlib import attacks, averaging, cost, data, distributed, evaluate, losses, models
+from frlib import attacks, averaging, cost, data, distributed, evaluate, losses, models, runs
 from frlib.config import METHODS, Config, resolve
 from frlib.fingerprint import code_fingerprint
-from frlib.results import (
-    atomic,
-    file_checksum,
-    lock,
-    provenance,
-    read_json,
-    read_tensors,
-    write_json,
-)
+from frlib.results import file_checksum, lock, provenance, read_tensors, write_json
+from frlib.runs import Run, device_for_work, device_of, open_run
 
 log = logging.getLogger("frlib")
 # the modules that may decide a run's numbers; `code` says what of them does
 CODE = ("attacks", "averaging", "data", "distributed", "evaluate", "losses", "models", "train")
-
-
-@dataclass(frozen=True)
-class Run:
-    """A training run on disk."""
-
-    dir: Path
-    config: Config
-
-    @property
-    def finished(self) -> bool:
-        return (self.dir / "finished.json").is_file()
-
-    @property
-    def history(self) -> list[dict]:
-        """One dict per epoch: accuracies in [0, 1], loss terms, lr, seconds."""
-        path = self.dir / "metrics.jsonl"
-        try:
-            return list(map(json.loads, path.read_text().splitlines())) if path.exists() else []
-        except ValueError as error:
-            raise ValueError(f"{path}: damaged ({error}); last.pt has the same rows") from error
-
-    def checkpoint(self, which: str = "best") -> Path:
-        """The file "best", "last" or "swa-best"; `frlib.models.load_checkpoint` reads it."""
-        if which not in ("best", "last", "swa-best"):
-            raise ValueError(f"checkpoint {which!r}: choose 'best', 'last' or 'swa-best'")
-        path = self.dir / f"{which}.pt"
-        if not path.is_file():
-            raise FileNotFoundError(f"no {which} checkpoint in {self.dir}")
-        return path
-
-
-def open_run(config: Config) -> Run:
-    """The run a method is read from, whether or not it has been trained ("at-swa" -> "at")."""
-    config = config.of(config.trained_as)
-    folder = resolve(config.runs_dir) / config.preset_name / config.label / f"seed{config.seed}"
-    return Run(folder, config)
-
-
-def device_of(config: Config) -> str:
-    """"cuda" or "cpu". Raises ValueError when the GPU asked for is not there."""
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device = 'cuda', but torch sees no GPU; choose 'auto' or 'cpu'")
-    return config.device if config.device != "auto" else \
-        "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def learning_rate(config: Config, epoch: float) -> float:
@@ -114,16 +58,18 @@ def train(config: Config) -> Run:
     """Train (or finish, or just return) the run of `config`.
 
     Raises ValueError or FileNotFoundError for bad settings or data before any work, RuntimeError
-    when the directory is in use or not writable, or when a run with other settings is in it, and
-    FloatingPointError naming epoch and step for a loss that is not finite.
+    when the directory is in use or not writable, or when a run with other settings or of other data
+    is in it, and FloatingPointError naming epoch and step for a loss that is not finite.
     """
     run = open_run(config)
     config = run.config
-    device = device_of(config)
-    with distributed.processes(device), ExitStack() as held:
+    facts = {"code": code(), "data_files": data.listing(config.dataset, resolve(config.data_root))}
+    if not config.fast:  # else a finished run will do, whatever device it was made on
+        facts["attack_precision"] = "float32"
+    with distributed.processes(device_of(config)), ExitStack() as held:
         distributed.on_first(lambda: held.enter_context(lock(run.dir, wait=run.finished)))
-        if distributed.on_first(lambda: not _same_run(run) or not run.finished):
-            _train(run, config, device)
+        if distributed.on_first(lambda: not runs.is_this(run, facts) or not run.finished):
+            _train(run, config, device_for_work(config), facts)
     return run
 
 
@@ -138,18 +84,25 @@ def averages(method: str) -> bool:
 
 
 def attack_precision(config: Config, device: str) -> str:
-    """What the passes of the training attack are computed in; losses are always float32."""
-    fast_gpu = config.fast and device == "cuda" and torch.cuda.is_bf16_supported()
+    """What the passes of the training attack are computed in; losses are always float32.
+
+    TRADES attacks in float32: it starts so near to the clean image that rounding hides the start.
+    """
+    fast_gpu = config.fast and device == "cuda" and not config.method.startswith("trades") \
+        and torch.cuda.is_bf16_supported(including_emulation=False)
     return "bfloat16" if fast_gpu else "float32"
 
 
-def _train(run: Run, config: Config, device: str) -> None:
+def _train(run: Run, config: Config, device: str, facts: dict) -> None:
     cost.settle(config.threads, fast=config.fast)
     split = distributed.on_first(lambda: {
         name: data.load(config.dataset, resolve(config.data_root), name) for name in data.SPLITS})
     train_set = split["train"].take(config.train_size).to(device)
     if len(train_set) < 2:
         raise ValueError(f"train_size = {len(train_set)}: BatchNorm needs at least 2 images")
+    if len(train_set.classes) < evaluate.FEWEST_CLASSES:
+        raise ValueError(f"{len(train_set.classes)} classes: AutoAttack, which judges every run, "
+                         f"needs at least {evaluate.FEWEST_CLASSES}")
     curves = {name: split[name].take(config.curve_images).to(device)
               for name in ("val", "test")}  # test: shown, never used for choosing
     curves = {name: (part.x, part.labels) for name, part in curves.items()}
@@ -163,11 +116,15 @@ def _train(run: Run, config: Config, device: str) -> None:
     optimizer = _optimizer(model, config)
     generator = torch.Generator(device).manual_seed(config.seed)
     chooser = criterion(config.method)
-    state = {"epoch": 0, "history": [], "best": -1.0, "swa_best": -1.0}
-    state = _resume(run, model, average, optimizer, generator) or state
+    state = {"epoch": 0, "history": [], "best": -1.0, "swa_best": -1.0, "made": None,
+             "peak_bytes": 0}
+    place = {"device": device, "attack_precision": attack_precision(config, device)}
+    state = _resume(run, place, model, average, optimizer, generator) or state
     first = distributed.rank() == 0  # it alone writes
     if first:
-        write_json(run.dir / "config.json", {**config.group("train"), "code": code()})
+        write_json(run.dir / "config.json", {**config.group("train"), **facts,
+                                               "attack_precision": place["attack_precision"]})
+        runs.accept(run, state["epoch"])
     frozen, network = fast_copy(model, config, device), distributed.parallel(model)
     if state["epoch"] < config.epochs:
         told = forecast(model, train_set, curves, config, state["epoch"], frozen)
@@ -184,7 +141,8 @@ def _train(run: Run, config: Config, device: str) -> None:
         row |= score(model, curves, config)
         if row[chooser] > state["best"]:
             state["best"] = row[chooser]
-            _save(run.dir / "best.pt", state_dict=model.state_dict(), epoch=epoch + 1)
+            if first:
+                runs.save(run.dir / "best.next.pt", state_dict=model.state_dict(), epoch=epoch + 1)
         if averages(config.method) and epoch >= swa_epoch(config):
             average.update_parameters(model)
             if config.swa_batchnorm == "reestimate":
@@ -195,24 +153,28 @@ def _train(run: Run, config: Config, device: str) -> None:
             row |= {f"swa_{k}": v for k, v in score(average.module, curves, config).items()}
             if row[f"swa_{chooser}"] > state["swa_best"]:
                 state["swa_best"] = row[f"swa_{chooser}"]
-                _save(run.dir / "swa-best.pt", state_dict=average.module.state_dict(),
-                      epoch=epoch + 1)
+                if first:
+                    runs.save(run.dir / "swa-best.next.pt", state_dict=average.module.state_dict(),
+                              epoch=epoch + 1)
         row["seconds"] = round(time.time() - start, 2)
         state["history"].append(row)
         state["epoch"] = epoch + 1
-        _save(run.dir / "last.pt", state_dict=model.state_dict(), average=average.state_dict(),
-              optimizer=optimizer.state_dict(), generator=generator.get_state(), state=state)
-        _write_history(run, state["history"])
+        state["peak_bytes"] = max(state["peak_bytes"], cost.peak_bytes(device))
+        state["made"] = provenance(device, before=state["made"], processes=distributed.size())
+        if first:
+            runs.save(run.dir / "last.pt", state_dict=model.state_dict(),
+                      average=average.state_dict(), optimizer=optimizer.state_dict(),
+                      generator=generator.get_state(), place=place, state=state)
+            runs.accept(run, state["epoch"])
+            runs.write_history(run, state["history"])
         log.info("%s %s", config.label, json.dumps(row))
-    _write_history(run, state["history"])
     if first:
+        runs.write_history(run, state["history"])
         files = {p.stem: file_checksum(p) for p in sorted(run.dir.glob("*best.pt"))}
         write_json(run.dir / "finished.json", {
             "seconds": round(sum(row["seconds"] for row in state["history"]), 1),
-            "peak_bytes": cost.peak_bytes(device),
-            "attack_precision": attack_precision(config, device),
-            "data": train_set.checksum, "checkpoints": files,
-            "provenance": provenance(device) | {"processes": distributed.size()}})
+            "peak_bytes": state["peak_bytes"], "attack_precision": place["attack_precision"],
+            "data": train_set.checksum, "checkpoints": files, "provenance": state["made"]})
 
 
 def train_epoch(model, optimizer, train_set, generator, config, epoch: int, frozen=None,
@@ -380,50 +342,22 @@ def _check_finite(terms, epoch):
                                  "the last good checkpoint is kept; try a lower lr")
 
 
-def _same_run(run: Run) -> bool:
-    """Whether the directory holds this very run. One of older code is moved aside, never lost."""
-    path = run.dir / "config.json"
-    if not path.is_file():
-        return False
-    stored, wanted = read_json(path), run.config.group("train")
-    made_by = stored.pop("code", None)
-    wanted = json.loads(json.dumps(wanted))
-    differing = [f"{k} = {stored[k]!r} there, {wanted[k]!r} asked for"
-                 for k in wanted if k in stored and stored[k] != wanted[k]]
-    if differing:
-        raise RuntimeError(f"{run.dir} holds a run with other settings ({'; '.join(differing)}); "
-                           "choose another runs_dir or delete it")
-    if made_by == code() and stored.keys() == wanted.keys():
-        return True
-    aside = run.dir / f"code-{made_by}"
-    aside.mkdir(exist_ok=True)
-    for file in run.dir.glob("*.*"):
-        if file.is_file() and file.name != ".lock":
-            file.rename(aside / file.name)
-    log.warning("%s: made by older code; moved to %s, training again", run.dir, aside)
-    return False
+def _resume(run, place: dict, model, average, optimizer, generator) -> dict | None:
+    """Restore everything from last.pt, if there is one, and return the loop's own state.
 
-
-def _resume(run, model, average, optimizer, generator) -> dict | None:
-    """Restore everything from last.pt, if there is one, and return the loop's own state."""
+    RuntimeError when it was made in another `place`, a device and a precision of the attack.
+    """
     path = run.dir / "last.pt"
     if not path.is_file():
         return None
     saved = read_tensors(path)
+    if saved["place"] != place:
+        begun, here = (f"{p['device']} with attacks in {p['attack_precision']}"
+                       for p in (saved["place"], place))
+        raise RuntimeError(f"{path}: begun on {begun}; on {here} the numbers would be others: go "
+                           "on there, or choose another runs_dir")
     models.load_checkpoint(model, path)
     average.load_state_dict(saved["average"])
     optimizer.load_state_dict(saved["optimizer"])
     generator.set_state(saved["generator"])
     return saved["state"]
-
-
-def _save(path: Path, **content) -> None:
-    if distributed.rank() == 0:
-        with atomic(path) as temporary, open(temporary, "wb") as file:
-            torch.save(content, file)  # given a path, it would write the path's name into the file
-
-
-def _write_history(run: Run, history: list[dict]) -> None:
-    if distributed.rank() == 0:
-        with atomic(run.dir / "metrics.jsonl") as temporary:
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in history))

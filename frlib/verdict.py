@@ -78,11 +78,17 @@ def paired_interval(differences, confidence: float = 0.95) -> tuple[float, float
     return float(mean - half), float(mean + half)
 
 
+def rank_test(left, right) -> tuple[int, float]:
+    """Mann-Whitney test of two samples: 1 if the left one tends to be larger, -1 or 0; and p."""
+    test = stats.mannwhitneyu(left, right, alternative="two-sided")
+    return int(np.sign(2 * test.statistic - len(left) * len(right))), float(test.pvalue)
+
+
 def evidence(statement: dict, results: dict) -> list[dict | None]:
     """The comparisons that decide a statement of claims.yml, each None where a run is missing.
 
     {"than", "left", "right", "interval", "count", "order", "p"}: the two sides in percent or points
-    (roughness: its own unit, medians), the 95 % interval of their difference (None for roughness),
+    (roughness: its own unit, means), the 95 % interval of their difference (None for roughness),
     on what they rest, the sign of left minus right, and the two-sided p.
     Raises ValueError when the sides come from different test images.
     """
@@ -152,11 +158,18 @@ def find(results: dict, label: str, *path: str) -> dict:
     return found
 
 
+def radius(result: dict) -> float | None:
+    """The radius, in [0, 1], of the attacks that judged a result."""
+    config = result.get("config", {})
+    return config.get("judge_eps", config.get("eps"))
+
+
 def _same_images(what: str, results: dict, *labels: str) -> None:
     data = {d for label in labels for d in find(results, label, "data", "test").values()}
-    if len(data) > 1:
-        raise ValueError(f"{what}: {' and '.join(labels)} have different test data; judge them on "
-                         "the same images")
+    radii = {radius(r) for label in labels for r in results.get(label, {}).values()} - {None}
+    if len(data) > 1 or len(radii) > 1:
+        raise ValueError(f"{what}: {' and '.join(labels)} have different test data, or were "
+                         "attacked within different radii; judge them on the same images alike")
 
 
 def _flags(results, label, *path) -> dict[int, np.ndarray]:
@@ -196,8 +209,7 @@ def _ranks(results, greater, other) -> dict | None:
     if not all(sides):
         return None
     left, right = map(np.concatenate, sides)
-    test = stats.mannwhitneyu(left, right, alternative="two-sided")
-    return {"than": other, "left": float(np.median(left)), "right": float(np.median(right)),
+    order, p = rank_test(left, right)
+    return {"than": other, "left": float(np.mean(left)), "right": float(np.mean(right)),
             "interval": None, "count": f"{len(left)} and {len(right)} kernels",
-            "order": int(np.sign(2 * test.statistic - len(left) * len(right))),
-            "p": float(test.pvalue)}
+            "order": order, "p": p}

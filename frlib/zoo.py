@@ -90,13 +90,16 @@ def load(name: str, path: str | Path, num_classes: int = 10) -> nn.Module:
     """The network `name` (see `find`) with the weights of the file `path`, in eval mode.
 
     A known name is normalised as the table says, whatever its file holds; a file of your own by the
-    mean and std in it, if it has them. Raises what `find` and `models.load_checkpoint` raise.
+    mean and std (or mu and sigma) in it, if it has them. Raises what `find` and
+    `models.load_checkpoint` raise.
     """
     entry = find(name)
     inside = {"mean": entry.mean, "std": entry.std}
     if name not in KNOWN:
         weights = models.read_weights(path)
-        inside = {k: weights[k].flatten().tolist() for k in ("mean", "std") if k in weights}
+        inside = {k: weights[name].flatten().tolist() for k, name in
+                  (("mean", "mean"), ("mean", "mu"), ("std", "std"), ("std", "sigma"))
+                  if name in weights}
     model = models.create(entry.architecture, num_classes=num_classes, **inside)
     return models.load_checkpoint(model, path).eval()
 

@@ -188,7 +188,8 @@ def test_what_does_not_decide_the_training_is_not_in_the_label():
 
 def test_groups_part_the_fields():
     c = load("smoke")
-    assert c.group("judge").keys() == {"judge_images", "aa_images", "judge_batch"}
+    assert c.group("judge").keys() == {"judge_eps", "judge_images", "aa_images",
+                                       "judge_batch"}
     assert {"eps", "seed", "fr_lambda"} <= c.group("train").keys()
     assert c.group("train", "judge", "place") == dataclasses.asdict(c)
 
@@ -340,3 +341,33 @@ def test_one_methods_recipe_does_not_pass_to_another():
         with pytest.raises(ValueError, match=f"recipe = 'official' is that of at: load '{other}'"):
             c.of(other)
     assert load("smoke", method="at").of("trades") == load("smoke", method="trades")
+
+
+# --- labels of a preset
+
+
+@pytest.mark.parametrize("preset", config.presets())
+def test_the_labels_of_our_presets_are_those_of_their_runs(preset):
+    config.check_labels(load(preset))
+
+
+@pytest.mark.parametrize(("label", "right"), [
+    ("at-fr@fr_lambda=0.10", "at-fr"), ("at@epochs=4", "at"),
+    ("at-fr@fr_start_epoch=3,fr_lambda=0.5", "at-fr@fr_lambda=0.5,fr_start_epoch=3")])
+def test_a_label_that_no_run_has_is_refused(label, right):
+    with pytest.raises(ValueError, match=f"lists '{re.escape(label)}': write '{right}'"):
+        config.check_labels(load("smoke", runs=[label]))
+
+
+def test_a_sibling_keeps_what_was_changed_and_gets_its_own_recipe():
+    base = load("smoke", epochs=2, judge_images=5, threads=2)
+    other = base.sibling("at-fr@fr_lambda=0.5")
+    assert other == load("smoke", method="at-fr", fr_lambda=0.5, epochs=2, judge_images=5,
+                         threads=2)
+    official = load("mini").sibling("trades@recipe=official")
+    assert official.label == "trades@recipe=official" and official.batch_size == 128
+
+
+def test_whether_it_is_the_preset_itself():
+    assert load("smoke", runs_dir="else", threads=3).is_preset
+    assert not load("smoke", judge_images=5).is_preset and not load("smoke", epochs=2).is_preset

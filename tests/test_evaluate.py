@@ -354,6 +354,7 @@ def test_each_stage_sees_the_survivors_in_batches_and_warnings_are_kept(tiny, tm
                 assert tiny(out[row:row + 1]).argmax(1) != by[row]
         return out, None
     monkeypatch.setattr(AutoAttack, "run_standard_evaluation", attack)
+    monkeypatch.setattr(evaluate, "FEWEST_CLASSES", 2)  # this attack has no targets
     if killed:
         write = evaluate._write_state
 
@@ -378,6 +379,13 @@ def test_each_stage_sees_the_survivors_in_batches_and_warnings_are_kept(tiny, tm
     assert torch.equal(tiny(result.x_adv).argmax(1) == y, result.robust)
     logger = logging.getLogger("auto-attack")
     assert logger.propagate and not any(h.level == logging.WARNING for h in logger.handlers)
+
+
+def test_too_few_classes_are_refused():
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3))
+    with pytest.raises(ValueError, match="3 classes: AutoAttack needs at least 4"):
+        autoattack(model, torch.rand(2, 1, 2, 2), torch.tensor([0, 1]), eps=0.1, batch_size=2,
+                   seed=0)
 
 
 @pytest.mark.parametrize(("change", "message"), [

@@ -85,26 +85,27 @@ def test_other_modules_are_left_out(fingerprint):
     assert fingerprint(modules=("one", "two"), **change) == fingerprint(modules=("one", "two"))
 
 
-@pytest.mark.parametrize(("code", "entry", "names"), [
-    (train, "train.train", {
+@pytest.mark.parametrize(("code", "entries", "names"), [
+    (train, ("train.train",), {
         "train": ["_train", "train_epoch", "adversarial", "objective", "score", "_resume"],
         "attacks": ["_ascend", "cross_entropy"], "averaging": ["averaged", "reestimate_batchnorm"],
         "data": ["augment", "_cifar", "_digits"], "evaluate": ["robust"],
         "losses": ["kl", "trades", "mart", "frequency_regularization", "perturb_weights"],
         "models": ["create", "_fold"]}),
-    (judge, "judge._judge", {
-        "judge": ["zero_gradient"], "attacks": ["fgsm", "cw", "margin"], "models": ["_fold"],
+    (judge, judge.ENTRIES, {
+        "judge": ["zero_gradient", "load_model"], "attacks": ["fgsm", "cw", "margin"],
+        "models": ["_fold", "read_weights"], "zoo": ["load"],
         "evaluate": ["autoattack", "correct"], "spectral": ["kernel_roughnesses"]})])
-def test_every_step_of_training_and_judging_is_found(tmp_path, code, entry, names):
+def test_every_step_of_training_and_judging_is_found(tmp_path, code, entries, names):
     source = {module: (LIBRARY / f"{module}.py").read_text() for module in code.CODE}
     for module, text in source.items():
         (tmp_path / f"{module}.py").write_text(text)
-    assert code_fingerprint(entry, modules=code.CODE, folder=tmp_path) == code.code()
+    assert code_fingerprint(*entries, modules=code.CODE, folder=tmp_path) == code.code()
     for module, functions in names.items():
         for name in functions:
             changed = source[module].replace(f"\ndef {name}(", f"\n@changed\ndef {name}(")
             assert changed != source[module], (module, name)
             (tmp_path / f"{module}.py").write_text(changed)
-            found = code_fingerprint(entry, modules=code.CODE, folder=tmp_path)
+            found = code_fingerprint(*entries, modules=code.CODE, folder=tmp_path)
             assert found != code.code(), (module, name)
         (tmp_path / f"{module}.py").write_text(source[module])

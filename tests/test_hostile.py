@@ -184,7 +184,7 @@ def test_code_in_a_checkpoint_is_refused_when_training_goes_on(run, marker, save
 @PICKLES
 def test_code_in_the_state_of_autoattack_is_refused(tmp_path, marker, save):
     save({"identity": Payload(marker)}, tmp_path / "autoattack.pt")
-    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3, 2))
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3, 4))
     with pytest.raises((ValueError, RuntimeError), match=f"autoattack.pt: {REFUSED}"):
         evaluate.autoattack(model, torch.rand(1, 3, 1, 1), torch.tensor([0]), eps=0.1, seed=0,
                             batch_size=1, state_dir=tmp_path)

@@ -225,7 +225,7 @@ def test_masking_is_seen_where_it_is_and_only_there(settings, monkeypatch, level
     monkeypatch.setattr(evaluate, "autoattack", REAL_AUTOATTACK)
     monkeypatch.setattr(evaluate, "STAGES", ("apgd-ce", "apgd-t", "square"))  # FAB is slow here
     result = judge.judge_checkpoint("mine:resnet8-16", own_file(settings), settings(
-        eps=32 / 255, judge_images=40, aa_images=10, judge_batch=40))
+        judge_eps=32 / 255, judge_images=40, aa_images=10, judge_batch=40))
     scores = {name: score["correct"] for name, score in result["scores"].items()}
     assert scores["clean"] >= 30 and (scores["pgd20"] < 20) == (levels == 0)
     assert result["zero_gradient"] == {"count": 40 if levels else 0, "total": 40}

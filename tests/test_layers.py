@@ -20,18 +20,18 @@ MAY_IMPORT = {  # module: the frlib modules it may import; imports point down on
     "cost": set(), "distributed": set(), "plots": set(),
     "losses": {"spectral"},
     "evaluate": {"attacks", "models", "results", "spectral"},
-    "train": BELOW_TRAIN,
+    "runs": {"config", "results"}, "train": BELOW_TRAIN | {"runs"},
     "verdict": {"results"},
     "zoo": {"config", "models"},
-    "judge": BELOW_TRAIN | {"train", "zoo"},
+    "judge": BELOW_TRAIN | {"runs", "train", "zoo"},
     "tables": set(), "schema": {"results"},
     "speed_tables": {"results", "tables", "verdict"},
-    "origin": BELOW_TRAIN | {"train", "judge", "verdict", "tables"},
+    "origin": BELOW_TRAIN | {"runs", "train", "judge", "verdict", "tables"},
     "report": {"config", "results", "schema", "verdict", "tables", "speed_tables", "origin"},
-    "pages": BELOW_TRAIN | {"train", "judge", "verdict", "tables", "origin", "report"},
+    "pages": BELOW_TRAIN | {"runs", "train", "judge", "verdict", "tables", "origin", "report"},
     "lens": {"pages", "results", "verdict"},
     "explore": {"attacks", "data", "spectral", "plots"},
-    "__main__": BELOW_TRAIN | {"train", "judge", "verdict", "report", "pages"},
+    "__main__": BELOW_TRAIN | {"runs", "train", "judge", "verdict", "report", "pages"},
 }
 OUTSIDE = {  # what the lower layers may use beyond the standard library
     "__init__": set(), "config": {"yaml"}, "fingerprint": set(), "results": {"numpy", "torch"},
@@ -39,7 +39,7 @@ OUTSIDE = {  # what the lower layers may use beyond the standard library
     "attacks": {"torch"}, "spectral": {"torch"}, "averaging": {"torch"},
     "cost": {"psutil", "torch"}, "distributed": {"torch"}, "zoo": {"torch"},
     "plots": {"numpy", "matplotlib"}, "losses": {"torch"},
-    "evaluate": {"torch", "tqdm", "pyautoattack"}, "train": {"torch", "tqdm"},
+    "evaluate": {"torch", "tqdm", "pyautoattack"}, "runs": {"torch"}, "train": {"torch", "tqdm"},
 }
 
 

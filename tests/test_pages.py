@@ -25,9 +25,33 @@ def test_lines_drops_and_the_chosen_epoch():
 
 def test_sentences_say_the_numbers_of_the_history():
     text = pages.seen(HISTORY, "mini", averaged=True)
-    for figure in ("epoch 2 of 3", "35.0 % PGD", "30.0 %", "31.0 % at epoch 3"):
+    for figure in ("first 300 images of each split, under PGD-4", "epoch 2 of 3", "35.0 % PGD",
+                   "30.0 %", "31.0 % at epoch 3, a mean over 1 epoch."):
         assert figure in text
+    assert "Curves" not in pages.seen(HISTORY, "somebodys-own")
     assert "not run" in pages.seen({}, "mini")
+
+
+def test_averaged_epochs_are_counted_up_to_the_chosen_one():
+    rows = [epoch(1), *(epoch(n, swa_val_pgd=v) for n, v in ((2, 0.1), (3, 0.4), (4, 0.2)))]
+    assert pages.averaged_epochs(rows) == 2
+
+
+def test_sentences_about_spectra_say_what_the_figures_hold():
+    def row(*counts):
+        return {str(b): results.score([1] * n + [0] * (20 - n))
+                for b, n in zip((32, 16), counts, strict=True)}
+    figures = {"table1": {"natural": {"clean": row(18, 9), "pgd20": row(0, 4)}}, "full_scale": None,
+               "roughness": {"at": [1.0, 1.1, 1.2, 1.3] * 5, "natural": [2.0, 2.1, 2.2, 2.3] * 5,
+                             "at-swa": [1.0, 1.1, 1.2, 1.3] * 5},
+               "radial": {"at": [8.0, 1.0, 1.0], "natural": [0.0, 1.0, 3.0]}}
+    text = pages.seen_low_pass(figures)
+    assert "**natural, pgd20** has 0.0 % at 32, 20.0 % at 16, and most, 20.0 %, at 16" in text
+    assert "**natural, clean** has 90.0 % at 32, 45.0 % at 16, and most, 90.0 %, at 32" in text
+    text = pages.seen_roughness(figures)
+    assert "**at** 1.15, **natural** 2.15, **at-swa** 1.15." in text
+    assert text.endswith("kernel by kernel: **natural** is rougher (p < 0.001).")
+    assert pages.seen_radial(figures).endswith("image: **at** 0, **natural** 2.")
 
 
 def test_smoke_numbers_carry_their_mark():
@@ -79,11 +103,11 @@ def test_own_results_stand_before_committed_ones(stored):
 def test_figures_fall_back_to_the_own_run(stored):
     stored("results", "mini", "at")
     with pytest.raises(FileNotFoundError, match="run notebooks"):
-        pages.shown_figures(config.load("smoke"))
+        pages.shown_file("figures", config.load("smoke"))
     stored("runs/results", "smoke", "figures", mark="own")
-    assert pages.shown_figures(config.load("smoke"))[1]["mark"] == "own"
+    assert pages.shown_file("figures", config.load("smoke"))[1]["mark"] == "own"
     stored("results", "mini", "figures", mark="committed")
-    assert pages.shown_figures(config.load("smoke"))[1]["mark"] == "committed"
+    assert pages.shown_file("figures", config.load("smoke"))[1]["mark"] == "committed"
 
 
 def test_table_1_as_lines():
@@ -168,7 +192,7 @@ def test_robust_overfitting_is_what_the_last_checkpoint_loses_on_the_same_images
     assert found["peak"] == pytest.approx(5)
     assert pages.overfitting({**result, "checkpoint": "swa-best"})["peak"] == 0
     table = pages.overfitting_table({"at": result}, "mini")
-    for cell in ("100.0", "30.0", "40.0", "10.0 (p 0.002)", "5.0"):
+    for cell in ("100.0", "30.0", "40.0", "10.0 (p = 0.002)", "5.0"):
         assert f"<td>{cell}</td>" in table
 
 

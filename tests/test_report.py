@@ -64,8 +64,8 @@ def rows(natural_clean, natural_pgd, robust_clean, robust_pgd):
 
 def as_paper(preset="mini"):
     """Results in which every claim on our own rows holds beyond doubt."""
-    made = [result("natural", roughness=5.0), result("at", pgd20=80, last=40, aa=30, clean=160,
-                                                     roughness=3.0),
+    made = [result("natural", clean=190, pgd20=2, roughness=5.0),
+            result("at", pgd20=80, last=40, aa=30, clean=160, roughness=3.0),
             result("at-swa", pgd20=85, last=84, aa=50, roughness=1.0),
             result("at-fr", pgd20=110, last=80, aa=60, clean=120),
             result("at-fr-swa", pgd20=120, last=120, aa=80, clean=125)]
@@ -141,6 +141,19 @@ def test_claims_that_hold_are_reproduced(good):
     rivals = {"C12", "C13", "C14"}
     assert {i for i, v in verdicts.items() if v == "reproduced"} == set(STATEMENTS) - rivals
     assert {verdicts[i] for i in rivals} == {"not run"}
+
+
+def test_the_first_page_says_how_many_gains_are_reproduced(good):
+    assert "\n11 of them say that the regulariser or averaging helps; of these C6, C7, C9, C10, " \
+        "C11, C15, C17, C18 are reproduced." in report.headline("mini", good)
+    assert "of these none is reproduced" in report.headline("mini", {})
+
+
+def test_the_table_says_over_how_many_epochs_an_average_goes(good):
+    assert "Epochs in" not in report.table2("mini", good)
+    good["at-swa"][0] |= {"epoch": 3, "history": [{"epoch": 1}, *({"epoch": n, "swa_val_pgd": 0.1}
+                                                                  for n in (2, 3, 4))]}
+    assert "averages that validation chose: AT-SWA 2." in report.table2("mini", good)
 
 
 @pytest.mark.parametrize("ident, changes", [
@@ -225,6 +238,14 @@ def test_other_test_data_are_no_evidence(good):
     good["at"][0]["data"]["test"] = "other"
     with pytest.raises(ValueError, match="C6.*different test data"):
         verdict.verdict(STATEMENTS["C6"], good)
+
+
+def test_another_radius_is_no_evidence(good):
+    good["at"][0]["config"]["judge_eps"] = 0.031
+    with pytest.raises(ValueError, match="C6.*attacked within different radii"):
+        verdict.verdict(STATEMENTS["C6"], good)
+    good["at-fr"][0]["config"] |= {"judge_eps": 0.031, "eps": 0.5}
+    assert verdict.verdict(STATEMENTS["C6"], good) == "reproduced"
 
 
 def test_missing_attack_or_folder_is_not_run(good):
@@ -354,8 +375,9 @@ def test_an_open_detail_is_worth_the_paired_difference_to_its_base(good):
     assert row[1:] == [f"+2.0 [{low:+.1f}, {high:+.1f}]", "-10.0 [-15.9, -3.7]"]
     last = body["`at`, last checkpoint"]  # 80 of 200 right at best, 40 at last
     assert last[1].startswith("-20.0 [") and last[2] == "not run"
-    assert body["`at-swa@swa_batchnorm=running`"] == body["no setting"] == ["not run"] * 3
-    assert len(cells(report.ablations("mini", {}))) == 1 + len(verdict.paper()["open_details"])
+    assert body["`at-swa@swa_batchnorm=running`"] == ["not run"] * 3
+    assert len(cells(report.ablations("mini", {}))) \
+        == 1 + sum("run" in entry for entry in verdict.paper()["open_details"])
 
 
 def test_effects_are_what_the_table_says(good):
@@ -431,7 +453,8 @@ def test_every_link_of_the_pages_leads_to_a_copy(tmp_path):
     store(as_paper() | {"at@epochs=3,lr=0.5": {1: result("at@epochs=3,lr=0.5")}}, tmp_path)
     report.write_pages(tmp_path / "out", "mini", tmp_path)
     for page in ("badge", "provenance"):
-        links = re.findall('href="../([^"]+)"', (tmp_path / "out" / f"{page}.md").read_text())
+        text = (tmp_path / "out" / f"{page}.md").read_text()
+        links = re.findall('href="../(result-files/[^"]+)"', text)
         assert len(links) == 7
         for link in map(unquote, links):
             copied = tmp_path / "out" / "extra" / link

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 
 import numpy as np
 import pytest
@@ -127,6 +128,7 @@ def fake_git(monkeypatch, answers):
         assert kwargs["check"]  # or a failing git would pass for an empty answer
         return subprocess.CompletedProcess(command, 0, stdout=answer, stderr="")
     monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(results, "_commit", results._commit.__wrapped__)  # else asked once
 
 
 @pytest.mark.parametrize(("status", "dirty"), [("", False), (" M frlib/train.py\n", True)])
@@ -141,6 +143,29 @@ def test_provenance_says_commit_versions_device_and_threads(monkeypatch, status,
     assert facts["device"].startswith("CPU ") and facts["threads"] == torch.get_num_threads()
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", facts["date"])
     assert json.loads(json.dumps(facts)) == facts
+
+
+def test_the_commit_is_that_of_the_process_whatever_is_committed_later(monkeypatch):
+    fake_git(monkeypatch, {"rev-parse": "0123abc\n", "status": ""})
+    monkeypatch.setattr(results, "_commit", cache(results._commit))
+    first = provenance()
+    fake_git_again = subprocess.CompletedProcess([], 0, stdout="4567def\n", stderr="")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: fake_git_again)
+    assert provenance()["commit"] == first["commit"] == "0123abc"
+
+
+def test_an_earlier_part_of_the_work_stays_in_the_provenance(monkeypatch):
+    monkeypatch.setattr(results, "_commit", lambda: {"commit": "0123abc", "dirty": False})
+    first = provenance() | {"date": "2026-01-01 00:00:00"}
+    again = provenance(before=first)
+    assert "earlier" not in again and again["date"] > first["date"]
+    monkeypatch.setattr(results, "_commit", lambda: {"commit": "4567def", "dirty": False})
+    second = provenance(before=first)
+    assert second["commit"] == "4567def" and second["earlier"] == [first]
+    third = provenance(before=second, processes=2)
+    assert third["processes"] == 2 and [part["commit"] for part in third["earlier"]] \
+        == ["0123abc", "4567def"]
+    assert provenance(before=third, processes=2)["earlier"] == third["earlier"]
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError("git"),

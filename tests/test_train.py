@@ -83,15 +83,15 @@ def same_weights(one, two, names=("best", "last", "swa-best")):
 
 
 def die_at(monkeypatch, name, call):
-    """The n-th call of a function of train ends as a kill would, after its work."""
-    original, calls = getattr(train, name), []
+    """The n-th call of a function of runs ends as a kill would, after its work."""
+    original, calls = getattr(train.runs, name), []
 
     def dying(*arguments, **kwargs):
         original(*arguments, **kwargs)
         calls.append(1)
         if len(calls) == call:
             raise KeyboardInterrupt
-    monkeypatch.setattr(train, name, dying)
+    monkeypatch.setattr(train.runs, name, dying)
 
 
 # --- a run
@@ -131,9 +131,10 @@ def test_training_moves_the_weights_and_lowers_the_loss(settings):
     assert last["loss_ce"] < first["loss_ce"]
 
 
-@pytest.mark.parametrize(("function", "call"), [("_write_history", 1), ("_write_history", 2),
-                                                ("_save", 1), ("_save", 2), ("_save", 3),
-                                                ("_write_history", 4)])
+@pytest.mark.parametrize(("function", "call"), [("write_history", 1), ("write_history", 2),
+                                                ("save", 1), ("save", 2), ("save", 3),
+                                                ("accept", 2), ("accept", 3),
+                                                ("write_history", 4)])
 def test_a_killed_run_goes_on_to_the_same_end(unbroken, settings, monkeypatch, function, call):
     with monkeypatch.context() as patch:
         die_at(patch, function, call)
@@ -211,13 +212,13 @@ def test_fast_and_plain_loops_agree(settings, method):
 
 
 def test_the_average_is_the_mean_of_the_weights_from_the_first_drop_on(settings, monkeypatch):
-    weights, save = [], train._save
+    weights, save = [], train.runs.save
 
     def keep(path, **content):
         if path.name == "last.pt":
             weights.append({k: v.clone() for k, v in content["state_dict"].items()})
         save(path, **content)
-    monkeypatch.setattr(train, "_save", keep)
+    monkeypatch.setattr(train.runs, "save", keep)
     run = train.train(settings(epochs=4, swa_start=0.5))
     last = torch.load(run.checkpoint("last"), weights_only=True)
     assert len(weights) == 4 and last["average"]["n_averaged"] == 2
@@ -320,7 +321,7 @@ def test_a_run_of_older_code_is_moved_aside(settings, unbroken, monkeypatch, cap
 
 def test_a_damaged_checkpoint_is_named(settings, monkeypatch):
     with monkeypatch.context() as patch:
-        die_at(patch, "_write_history", 1)
+        die_at(patch, "write_history", 1)
         with pytest.raises(KeyboardInterrupt):
             train.train(settings())
     path = train.open_run(settings()).checkpoint("last")
@@ -494,12 +495,13 @@ def test_a_gpu_attacks_a_compiled_copy_that_is_compiled_once(settings, monkeypat
         compiled.append(kwargs)
         compile_(module, backend="aot_eager", dynamic=False)
     monkeypatch.setattr(torch.nn.Module, "compile", with_another_backend)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *, including_emulation: True)
     config_, model = settings(), train.models.create("resnet8-16")
     split = data.load("digits", "", "train").take(8)
     copy_ = train.fast_copy(model, config_, "cuda")
     plain = train.fast_copy(model, config_, "cpu")
     assert copy_.precision == "bfloat16" and plain.precision == "float32"
+    assert train.attack_precision(settings("trades"), "cuda") == "float32"
     assert compiled == [{"mode": "reduce-overhead", "dynamic": False}]
     copy_.precision = "float32"  # to compare
     for step in range(3):

@@ -1,0 +1,128 @@
+"""A training run on disk: its folder, what belongs in it, and files that survive a kill.
+
+`runs_dir`/<preset>/<label>/seed<k>/ holds config.json, metrics.jsonl (a line an epoch), last.pt
+(everything needed to go on), best.pt (best on validation), swa-best.pt (the same for the averaged
+weights, where a method uses them) and, when done, finished.json.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from frlib.config import Config, resolve
+from frlib.results import atomic, read_json, read_tensors
+
+log = logging.getLogger("frlib")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run on disk."""
+
+    dir: Path
+    config: Config
+
+    @property
+    def finished(self) -> bool:
+        return (self.dir / "finished.json").is_file()
+
+    @property
+    def history(self) -> list[dict]:
+        """One dict per epoch: accuracies in [0, 1], loss terms, lr, seconds."""
+        path = self.dir / "metrics.jsonl"
+        try:
+            return list(map(json.loads, path.read_text().splitlines())) if path.exists() else []
+        except ValueError as error:
+            raise ValueError(f"{path}: damaged ({error}); last.pt has the same rows") from error
+
+    def checkpoint(self, which: str = "best") -> Path:
+        """The file "best", "last" or "swa-best"; `frlib.models.load_checkpoint` reads it."""
+        if which not in ("best", "last", "swa-best"):
+            raise ValueError(f"checkpoint {which!r}: choose 'best', 'last' or 'swa-best'")
+        path = self.dir / f"{which}.pt"
+        if not path.is_file():
+            raise FileNotFoundError(f"no {which} checkpoint in {self.dir}")
+        return path
+
+
+def open_run(config: Config) -> Run:
+    """The run a method is read from, whether or not it has been trained ("at-swa" -> "at")."""
+    config = config.of(config.trained_as)
+    folder = resolve(config.runs_dir) / config.preset_name / config.label / f"seed{config.seed}"
+    return Run(folder, config)
+
+
+def device_of(config: Config) -> str:
+    """"cuda" or "cpu". Raises ValueError when the GPU asked for is not there."""
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device = 'cuda', but torch sees no GPU; choose 'auto' or 'cpu'")
+    return config.device if config.device != "auto" else \
+        "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def device_for_work(config: Config) -> str:
+    """`device_of`; ValueError, too, when a preset whose jobs ask for GPUs would get the CPU."""
+    device = device_of(config)
+    if config.device == "auto" and config.job_gpus and device == "cpu":
+        raise ValueError(f"preset {config.preset_name} asks for a GPU (job_gpus = "
+                         f"{config.job_gpus}), but torch sees none; device: cpu in its settings "
+                         "takes the CPU")
+    return device
+
+
+def is_this(run: Run, facts: dict) -> bool:
+    """Whether the directory holds this very run, and `facts`, {"code": ..., ...}, are as then.
+
+    A run of older code is moved aside, never lost. RuntimeError for one of other settings, or for
+    which another of the facts differs.
+    """
+    path = run.dir / "config.json"
+    if not path.is_file():
+        return False
+    stored = read_json(path)
+    wanted = json.loads(json.dumps({**run.config.group("train"), **facts}))
+    differing = [f"{k} = {stored[k]!r} there, {v!r} asked for" for k, v in wanted.items()
+                 if k in stored and stored[k] != v and k != "code"]
+    if differing:
+        raise RuntimeError(f"{run.dir} holds a run with other settings ({'; '.join(differing)}); "
+                           "choose another runs_dir or delete it")
+    if stored.keys() ^ wanted.keys() <= {"attack_precision"} and stored["code"] == wanted["code"]:
+        return True
+    names = (f"code-{stored.get('code')}" + f"-{i}" * (i > 1) for i in itertools.count(1))
+    aside = next(folder for name in names if not (folder := run.dir / name).exists())
+    aside.mkdir()
+    for file in run.dir.glob("*.*"):
+        if file.is_file() and file.name != ".lock" and file.suffix != ".log":
+            file.rename(aside / file.name)
+    log.warning("%s: made by older code; moved to %s, training again", run.dir, aside)
+    return False
+
+
+def save(path: Path, **content) -> None:
+    """Write a checkpoint whole or not at all."""
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        torch.save(content, file)  # given a path, it would write the path's name into the file
+
+
+def accept(run: Run, epoch: int) -> None:
+    """Make <name>.next.pt of an epoch that last.pt has reached <name>.pt, and drop a later one.
+
+    A best checkpoint is written before last.pt and accepted after it. Killed in between, the epoch
+    is done again, and on a GPU it need not be as good again.
+    """
+    for path in run.dir.glob("*.next.pt"):
+        if read_tensors(path)["epoch"] <= epoch:
+            path.replace(path.with_name(path.name.replace(".next", "")))
+        else:
+            path.unlink()
+
+
+def write_history(run: Run, history: list[dict]) -> None:
+    with atomic(run.dir / "metrics.jsonl") as temporary:
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in history))

@@ -1,0 +1,162 @@
+"""A run's folder: what belongs in it, what is refused, and what a kill leaves behind."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from frlib import config, data, judge, results, runs, train
+
+PRESET = """preset: of-images
+settings:
+  dataset: folder
+  train_size: 16
+  batch_size: 8
+  model: resnet8-16
+  epochs: 1
+  steps: 1
+  curve_images: 2
+  curve_steps: 1
+  judge_images: 4
+  aa_images: 1
+  threads: 1
+"""
+FACTS = {"code": "abc", "data_files": ""}
+
+
+def images(root, *, classes, count, seed):
+    """An image folder of noise, 8 x 8, `count` training images a class."""
+    rng = np.random.default_rng(seed)
+    for part, number in (("train", count), ("test", 2)):
+        for label in range(classes):
+            folder = root / part / f"class{label}"
+            folder.mkdir(parents=True)
+            for i in range(number):
+                pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    return root
+
+
+@pytest.fixture
+def settings(tmp_path, own_root):
+    """Makes configs whose runs and images are this test's own."""
+    (own_root / "of-images.yaml").write_text(PRESET)
+    return lambda data_root="", **changes: config.load(
+        "of-images.yaml", data_root=str(data_root), runs_dir=str(tmp_path / "runs"), **changes)
+
+
+def test_a_run_and_its_result_are_not_served_for_other_images(tmp_path, settings):
+    ours, theirs = (images(tmp_path / name, classes=4, count=6 + i, seed=i)
+                    for i, name in enumerate("ab"))
+    run = train.train(settings(ours))
+    result = judge.judge(settings(ours))
+    assert train.train(settings(ours)).dir == run.dir and judge.judge(settings(ours)) == result
+    with pytest.raises(RuntimeError, match="holds a run with other settings .data_files = "):
+        train.train(settings(theirs))
+    with pytest.raises(FileExistsError, match="exists and differs in data_files"):
+        judge.judge(settings(theirs))
+    shutil.rmtree(ours / "train")
+    with pytest.raises(FileNotFoundError, match="folder: no folder .*train"):
+        train.train(settings(ours))
+
+
+def test_only_data_without_published_sums_is_listed(tmp_path):
+    assert data.listing("digits", tmp_path) == data.listing("cifar10", tmp_path / "none") == ""
+    root = images(tmp_path / "a", classes=1, count=2, seed=0)
+    before = data.listing("folder", root)
+    (root / "notes.txt").write_text("not part of the data")
+    assert data.listing("folder", root) == before
+    (root / "test" / "class0" / "more.png").write_bytes(b"x")
+    assert data.listing("folder", root) != before
+
+
+def test_too_few_classes_for_autoattack_are_refused_before_training(tmp_path, settings):
+    root = images(tmp_path / "few", classes=3, count=6, seed=0)
+    with pytest.raises(ValueError, match="3 classes: AutoAttack, which judges every run, needs"):
+        train.train(settings(root))
+
+
+@pytest.mark.parametrize(("facts", "message"), [
+    ({"attack_precision": "float32"}, "attack_precision = 'bfloat16' there, 'float32' asked for"),
+    ({"data_files": "123"}, "data_files = '' there, '123' asked for")])
+def test_a_run_made_otherwise_is_refused(settings, facts, message):
+    run = runs.open_run(settings())
+    results.write_json(run.dir / "config.json", {**run.config.group("train"), **FACTS,
+                                                 "attack_precision": "bfloat16"})
+    assert runs.is_this(run, FACTS)
+    with pytest.raises(RuntimeError, match=message):
+        runs.is_this(run, FACTS | facts)
+
+
+def test_runs_of_older_codes_stay_apart_and_the_log_in_place(settings):
+    run = runs.open_run(settings())
+    run.dir.mkdir(parents=True)
+    (run.dir / "train.log").write_text("being written")
+    for weights, code in (("first", "a"), ("second", "b"), ("third", "a")):
+        results.write_json(run.dir / "config.json",
+                           {**run.config.group("train"), **FACTS, "code": code})
+        (run.dir / "best.pt").write_text(weights)
+        assert not runs.is_this(run, FACTS)
+    found = {path.parent.name: path.read_text() for path in run.dir.glob("code-*/best.pt")}
+    assert found == {"code-a": "first", "code-b": "second", "code-a-2": "third"}
+    assert (run.dir / "train.log").read_text() == "being written"
+
+
+def test_a_best_checkpoint_counts_once_its_epoch_is_done(settings):
+    run = runs.open_run(settings())
+    run.dir.mkdir(parents=True)
+    runs.save(run.dir / "best.next.pt", epoch=3)
+    runs.accept(run, 3)
+    runs.save(run.dir / "best.next.pt", epoch=5)
+    runs.save(run.dir / "swa-best.next.pt", epoch=4)
+    runs.accept(run, 4)  # killed in epoch 5, before last.pt: it may not be as good again
+    assert {path.name: torch.load(path)["epoch"] for path in run.dir.glob("*.pt")} \
+        == {"best.pt": 3, "swa-best.pt": 4}
+
+
+def test_a_run_does_not_change_its_device(tmp_path, settings, monkeypatch):
+    root = images(tmp_path / "a", classes=4, count=6, seed=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "write_history", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train.train(settings(root))
+    last = runs.open_run(settings(root)).dir / "last.pt"
+    saved = torch.load(last)
+    assert saved["place"] == {"device": "cpu", "attack_precision": "float32"}
+    torch.save(saved | {"place": {"device": "cuda", "attack_precision": "bfloat16"}}, last)
+    with pytest.raises(RuntimeError, match="last.pt: begun on cuda with attacks in bfloat16; on "
+                                           "cpu with attacks in float32 the numbers would be"):
+        train.train(settings(root))
+
+
+def test_a_preset_for_a_gpu_is_read_without_one_but_not_run(tmp_path, settings, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    root = images(tmp_path / "a", classes=4, count=6, seed=0)
+    with pytest.raises(ValueError, match=r"of-images asks for a GPU \(job_gpus = 1\), but torch "
+                                         "sees none; device: cpu in its settings"):
+        train.train(settings(root, job_gpus=1))
+    run = train.train(settings(root, job_gpus=1, device="cpu"))
+    stored = results.read_json(run.dir / "config.json")  # as a GPU would have left it
+    results.write_json(run.dir / "config.json", stored | {"attack_precision": "bfloat16"})
+    assert train.train(settings(root, job_gpus=1)).finished
+    with pytest.raises(ValueError, match="asks for a GPU"):
+        judge.judge(settings(root, job_gpus=1))
+    with pytest.raises(RuntimeError, match="'bfloat16' there, 'float32' asked for"):
+        train.train(settings(root, fast=False))
+
+
+def test_what_is_written_again_says_who_computed_it(tmp_path, settings, monkeypatch):
+    root = images(tmp_path / "a", classes=4, count=6, seed=0)
+    monkeypatch.setattr(results, "_commit", lambda: {"commit": "0123abc", "dirty": False})
+    run, first = train.train(settings(root)), judge.judge(settings(root))
+    finished = json.loads((run.dir / "finished.json").read_text())
+    monkeypatch.setattr(results, "_commit", lambda: {"commit": "4567def", "dirty": False})
+    (run.dir / "finished.json").unlink()  # as a pipeline does that thinks a step is due
+    judge.result_path(settings(root)).unlink()
+    train.train(settings(root))
+    assert json.loads((run.dir / "finished.json").read_text()) == finished
+    assert judge.judge(settings(root)) == first
+    assert first["provenance"]["commit"] == first["train_provenance"]["commit"] == "0123abc"
