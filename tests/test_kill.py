@@ -150,7 +150,7 @@ def test_a_disk_that_fills_up_keeps_what_was_there_and_then_goes_on(preset, unbr
     assert re.search(r"error: cannot write .*last.pt .*what was there before is intact",
                      capsys.readouterr().err)
     run = train.open_run(config.load(preset, method="at", runs_dir=str(tmp_path))).dir
-    assert (run / "best.pt").is_file() and not (run / "last.pt").exists()
+    assert (run / "best.next.pt").is_file() and not (run / "last.pt").exists()
     assert not list(tmp_path.rglob("*.tmp"))
     small_disk(resource.RLIM_INFINITY)
     assert main(arguments) == 0
