@@ -81,7 +81,8 @@ def histories(collected: dict, labels) -> dict[str, list[dict]]:
 
 def short(label: str) -> str:
     """A label for a legend: "at-fr@fr_transform=batch-class" -> "at-fr, batch-class"."""
-    return label.replace("@", ", ").replace("fr_transform=", "")
+    return label.replace("@", ", ").replace("fr_transform=none", "no transform") \
+        .replace("fr_transform=", "")
 
 
 def lines(history: dict[str, list[dict]], keys) -> list[dict]:

@@ -121,6 +121,7 @@ def test_table_1_as_lines():
 
 def test_legends_have_short_labels():
     assert pages.short("at-fr@fr_transform=batch-class") == "at-fr, batch-class"
+    assert pages.short("at-fr@fr_transform=none") == "at-fr, no transform"
     label = "at@epochs=3"
     line, = pages.lines({label: HISTORY["at"]}, ["test_pgd"])
     assert line["label"] in pages.best({label: HISTORY["at"]}, "test_pgd")
