@@ -1,5 +1,5 @@
-# make book | test | site | pdf | mini | ablations | cifar100-subset | resnet18 | paper | publish | clean
-# make test-gpu | test-slow
+# make book | test | site | pdf | mini | ablations | cifar100-subset | resnet18 | paper | publish
+# make test-gpu | test-slow | clean
 PYTHON ?= python3
 DATA ?= data
 JOBS ?= 2

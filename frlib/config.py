@@ -129,8 +129,8 @@ class Config:
     fast: bool = knob(True, "channels-last, BatchNorm folded while attacking; on a GPU also "
                       "bfloat16 and compiled attacks", group="place")
 
-    judge_eps: float = knob(8 / 255, "radius of the attacks that judge, whatever the training's",
-                            low=0, high=1, group="judge")
+    judge_eps: float = knob(8 / 255, "radius of the attacks that judge: the preset's eps, whatever "
+                            "that of a run", low=0, high=1, group="judge")
     judge_images: int = knob(0, "test images for FGSM, PGD-20 and C&W, 0: all", low=0,
                              group="judge")
     aa_images: int = knob(0, "test images for AutoAttack, 0: all", low=0, group="judge")
@@ -214,6 +214,7 @@ def load(preset: str = "smoke", **changes) -> Config:
     preset.
     """
     values = {**_read_preset(preset), "preset": preset}
+    values.setdefault("judge_eps", values.get("eps", Config.eps))
     changes = {k: v for k, v in changes.items() if v is not None}
     if {**values, **changes}.get("recipe") == "official":
         method = _check("method", {**values, **changes}.get("method", Config.method))

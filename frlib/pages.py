@@ -151,20 +151,11 @@ def seen(history: dict[str, list[dict]], preset: str, averaged: bool = False) ->
             f"and {100 * last['test_pgd']:.1f} %.")
         if averaged and "swa_val_pgd" in last:
             row = best_epoch(label, rows, "swa_")
+            count = report.averaged_epochs(rows, row["epoch"])
             sentences.append(f"Its averaged weights: {100 * row['swa_test_clean']:.1f} % and "
                              f"{100 * row['swa_test_pgd']:.1f} % at epoch {row['epoch']}, a mean "
-                             f"over {_epochs(averaged_epochs(rows))}.")
+                             f"over {count} epoch{'s' * (count != 1)}.")
     return "\n\n".join(sentences)
-
-
-def averaged_epochs(rows: list[dict]) -> int:
-    """Over how many epochs the average goes that validation chooses."""
-    chosen = best_epoch("at", rows, "swa_")["epoch"]
-    return sum("swa_val_pgd" in row and row["epoch"] <= chosen for row in rows)
-
-
-def _epochs(count: int) -> str:
-    return f"{count} epoch{'s' * (count != 1)}"
 
 
 def low_pass_lines(figures: dict) -> dict:
@@ -280,7 +271,10 @@ def masking_table(results: dict[str, dict], preset: str) -> str:
         loud = [CHECKS[name] for name, check in found.items() if check and check["suspicious"]]
         rows.append([label, *(f"{check['count']} of {check['total']}" if check else NOT_RUN
                               for check in found.values()), "; ".join(loud) or "none"])
-    return html_table(preset, ["", *CHECKS.values(), "suspicious"], rows)
+    return html_table(preset, ["", *CHECKS.values(), "suspicious"], rows, caption=(
+        f"Suspicious beyond chance: above {100 * AUTOATTACK_GAP:g} % in the first column, in the "
+        "second if the reverse is rarer, "
+        f"above {100 * SQUARE_GAIN:g} % and {100 * NO_GRADIENT:g} % in the others."))
 
 
 def overfitting(result: dict) -> dict:

@@ -175,12 +175,16 @@ def table2(preset: str, results: dict) -> str:
         + _setting(preset, results) + _averages(results), *_table2(results))
 
 
+def averaged_epochs(rows: list[dict], epoch: int) -> int:
+    """Over how many epochs of a history the average goes that was taken after `epoch`."""
+    return sum("swa_val_pgd" in row and row["epoch"] <= epoch for row in rows)
+
+
 def _averages(results: dict) -> str:
     """Over how many epochs the averages of Table 2 go: validation may choose the first of them."""
     titles, parts = paper()["table2"]["row_titles"], []
     for label in ("at-swa", "at-fr-swa"):
-        counts = {sum("swa_val_pgd" in row and row["epoch"] <= result["epoch"]
-                      for row in result["history"])
+        counts = {averaged_epochs(result["history"], result["epoch"])
                   for result in results.get(label, {}).values() if "epoch" in result}
         parts += [f"{titles[label]} {'/'.join(map(str, sorted(counts)))}"] if counts else []
     return f" Epochs in the averages that validation chose: {', '.join(parts)}." if parts else ""
@@ -276,7 +280,8 @@ def _difference(c: dict) -> str:
 def _compared(c: dict) -> str:
     digits = 3 if "kernels" in c["count"] else 1
     left, right = (f"{round(c[side], digits) + 0.0:.{digits}f}" for side in ("left", "right"))
-    return f"{left} {'=><'[c['order']]} {right} ({chance(c['p'])}; {c['count']})"
+    sign = "=><"[int(np.sign(c["left"] - c["right"]))]
+    return f"{left} {sign} {right} ({chance(c['p'])}; {c['count']})"
 
 
 def headline(preset: str, results: dict) -> str:

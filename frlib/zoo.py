@@ -97,9 +97,9 @@ def load(name: str, path: str | Path, num_classes: int = 10) -> nn.Module:
     inside = {"mean": entry.mean, "std": entry.std}
     if name not in KNOWN:
         weights = models.read_weights(path)
-        inside = {k: weights[name].flatten().tolist() for k, name in
+        inside = {ours: weights[theirs].flatten().tolist() for ours, theirs in
                   (("mean", "mean"), ("mean", "mu"), ("std", "std"), ("std", "sigma"))
-                  if name in weights}
+                  if theirs in weights}
     model = models.create(entry.architecture, num_classes=num_classes, **inside)
     return models.load_checkpoint(model, path).eval()
 

@@ -368,6 +368,12 @@ def test_a_sibling_keeps_what_was_changed_and_gets_its_own_recipe():
     assert official.label == "trades@recipe=official" and official.batch_size == 128
 
 
+def test_all_are_judged_within_the_presets_radius_whatever_they_were_trained_with():
+    assert load("smoke").judge_eps == load("smoke", eps=0.5).judge_eps == 16 / 255
+    assert load("mini", method="trades", recipe="official").judge_eps == 8 / 255
+    assert load("smoke", judge_eps=0.1).judge_eps == 0.1 and load("smoke", judge_eps=0.1).eps > 0.06
+
+
 def test_whether_it_is_the_preset_itself():
     assert load("smoke", runs_dir="else", threads=3).is_preset
     assert not load("smoke", judge_images=5).is_preset and not load("smoke", epochs=2).is_preset

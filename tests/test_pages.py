@@ -2,7 +2,7 @@
 
 import pytest
 
-from frlib import config, pages, results
+from frlib import config, pages, report, results
 
 
 def epoch(number, lr=0.1, **values):
@@ -34,7 +34,7 @@ def test_sentences_say_the_numbers_of_the_history():
 
 def test_averaged_epochs_are_counted_up_to_the_chosen_one():
     rows = [epoch(1), *(epoch(n, swa_val_pgd=v) for n, v in ((2, 0.1), (3, 0.4), (4, 0.2)))]
-    assert pages.averaged_epochs(rows) == 2
+    assert report.averaged_epochs(rows, pages.best_epoch("at", rows, "swa_")["epoch"]) == 2
 
 
 def test_sentences_about_spectra_say_what_the_figures_hold():
@@ -150,6 +150,11 @@ def test_a_far_stronger_autoattack_is_suspicious_a_stronger_one_is_not(standing,
     found = [(check["count"], check["total"]) for check in pages.masking(result).values()]
     assert found == [(50 - standing, 50), (0, 100), (0, 50), (0, 100)]
     assert suspicious(result) == expected
+
+
+def test_the_table_says_what_makes_a_check_suspicious():
+    table = pages.masking_table({"at": judged(fgsm="1", pgd20="1", aa="1")}, "mini")
+    assert "above 10 % in the first column" in table and "above 0.2 % and 1 % in" in table
 
 
 def test_a_natural_network_breaks_everywhere_and_is_not_suspected():

@@ -69,9 +69,12 @@ def test_the_classes_of_an_own_file_are_free(tmp_path):
     assert torch.equal(zoo.load("mine:resnet8-16", tmp_path / "own.pt", num_classes=7)(x), model(x))
 
 
-def test_an_own_file_is_normalised_by_what_it_holds(tmp_path):
+@pytest.mark.parametrize("names", [("mean", "std"), ("mu", "sigma")])
+def test_an_own_file_is_normalised_by_what_it_holds(tmp_path, names):
     model = models.create("resnet8-16", mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6)).eval()
-    torch.save({"state_dict": model.state_dict()}, tmp_path / "own.pt")
+    called = dict(zip(("mean", "std"), names, strict=True))
+    weights = {called.get(key, key): value for key, value in model.state_dict().items()}
+    torch.save({"state_dict": weights}, tmp_path / "own.pt")
     x = torch.rand(2, 3, 32, 32)
     assert torch.equal(zoo.load("mine:resnet8-16", tmp_path / "own.pt")(x), model(x))
 
