@@ -4,14 +4,18 @@
 #   snakemake -j2 --config preset=mini data=data       do it; what is done is not done again
 #   snakemake --profile cluster/slurm.yaml --config preset=paper data=data       as Slurm jobs
 #
-# A rule depends on the preset, the notebook and the library files that decide its output.
+# What is trained and judged stays: a job runs where a result is missing or its settings have
+# changed, and then it refuses to replace it. To do all again (what was there is moved aside):
+#   snakemake -j2 --config preset=mini data=data redo=1 --forcerun train judge
 
 import sys
 from pathlib import Path
 from shlex import quote
 
-from frlib import config as settings
-from frlib import judge, report, train
+from frlib.run import config as settings
+from frlib import train
+from frlib.publish import book_tables
+from frlib.run import evaluate_run
 
 PRESET = config.get("preset", "smoke")
 DATA = config.get("data", "data")
@@ -23,6 +27,7 @@ PRESET_FILE = settings.presets().get(PRESET, PRESET)
 PYTHON = quote(sys.executable)
 BIN = quote(str(Path(sys.executable).parent))
 COMMON = f"--preset {quote(str(PRESET))} --data-root {quote(str(DATA))} --runs-dir {quote(RUNS)}"
+REDO = "--redo" if config.get("redo") else ""
 PAPERMILL = (
     "TQDM_DISABLE=1 {PYTHON} -m papermill --no-progress-bar --log-level WARNING {input.notebook} "
     "{output.notebook:q} -p preset {PRESET:q} -p data_root {DATA:q} -p runs_dir {RUNS:q} "
@@ -47,19 +52,20 @@ TRAINED = {  # the trainings that a notebook shows
 }
 REPORTS = ["04_attack_benchmark", "05_spectral_figures", "07_explore", "08_spectral_lens"]
 NOTEBOOKS = [*TRAINED, *REPORTS]
-# the modules behind what a page shows
-SHOWN = ["origin", "pages", "plots", "report", "schema", "tables", "verdict", "zoo"]
-LABELS = [label for run in SETTINGS.runs for label in judge.siblings(run)]
-
-
-def library(*modules):
-    return [f"frlib/{module}.py" for module in modules]
+LIBRARY = sorted(map(str, Path("frlib/publish").glob("*.py")))  # behind what a page shows
+LABELS = [label for run in SETTINGS.runs for label in evaluate_run.siblings(run)]
 
 
 def run_of(label):
     """The training that a result is read from: "at-swa@..." -> "at@..."."""
     method, at, changes = label.partition("@")
     return settings.METHODS[method][0] + at + changes
+
+
+def training_settings(label, seed):
+    """What decides a run's numbers; another preset file, or a comment in it, does not."""
+    method = settings.parse_label(label)
+    return settings.load(PRESET, seed=int(seed), **method).group("train")
 
 
 def finished(label, seed=SEED):
@@ -71,7 +77,7 @@ RESULTS, ABLATIONS = ([f"{RUNS}/results/{NAME}/{label}/seed{seed}.json"
                       for labels in (LABELS, SETTINGS.ablations))
 FIGURES = f"{RUNS}/results/{NAME}/figures/seed{SEED}.json"
 LENS = f"{RUNS}/results/{NAME}/lens/seed{SEED}.json"
-GENERATED = [f"book/generated/{page}.md" for page in report.PAGES]
+GENERATED = [f"book/generated/{page}.md" for page in book_tables.PAGES]
 COMMITTED = sorted(map(str, Path("results").rglob("*.json")))
 MEASURED = sorted(map(str, Path("benchmarks").glob("*.json")))
 
@@ -112,32 +118,32 @@ rule ablations:  # one choice of the ledger changed in each; their results, with
 
 
 rule train:
-    input:
-        PRESET_FILE,
-        library(*train.CODE),
-    output:
-        f"{RUNS}/{NAME}/{{label}}/seed{{seed}}/finished.json",
+    output:  # update: what is finished stays, also when the settings have changed; the job says so
+        update(f"{RUNS}/{NAME}/{{label}}/seed{{seed}}/finished.json"),
+    params:
+        settings=lambda wildcards: training_settings(wildcards.label, wildcards.seed),
     log:
         f"{RUNS}/{NAME}/{{label}}/seed{{seed}}/train.log",
     threads: THREADS
     resources: **ON_GPUS
     shell:
-        "TQDM_DISABLE=1 {OMP} {PYTHON} {TRAIN} frlib train {COMMON} --run {wildcards.label:q} "
+        "TQDM_DISABLE=1 {OMP} {PYTHON} {TRAIN} frlib train {COMMON} {REDO} --run {wildcards.label:q} "
         "--seed {wildcards.seed} 2> {log:q} || (tail -n 3 {log:q}; exit 1)"
 
 
 rule judge:
     input:
         lambda wildcards: finished(wildcards.label, wildcards.seed),
-        library(*judge.CODE),
     output:
-        f"{RUNS}/results/{NAME}/{{label}}/seed{{seed}}.json",
+        update(f"{RUNS}/results/{NAME}/{{label}}/seed{{seed}}.json"),
+    params:
+        settings=SETTINGS.group("judge"),
     log:
         f"{RUNS}/{NAME}/{{label}}/seed{{seed}}/judge.log",
     threads: THREADS
     resources: **ON_GPU
     shell:
-        "TQDM_DISABLE=1 {OMP} {PYTHON} -m frlib judge {COMMON} --run {wildcards.label:q} "
+        "TQDM_DISABLE=1 {OMP} {PYTHON} -m frlib judge {COMMON} {REDO} --run {wildcards.label:q} "
         "--seed {wildcards.seed} 2> {log:q} || (tail -n 3 {log:q}; exit 1)"
 
 
@@ -146,7 +152,7 @@ rule training_page:
         notebook="notebooks/{page}.ipynb",
         runs=lambda wildcards: [finished(label) for label in TRAINED[wildcards.page]],
         results=RESULTS,  # its claims are judged by them, and all it trains is finished then
-        library=library(*SHOWN),
+        library=LIBRARY,
         committed=COMMITTED,
     output:
         notebook=f"{RUNS}/notebooks/{NAME}/{{page}}.ipynb",
@@ -161,7 +167,7 @@ rule benchmark:
     input:
         notebook="notebooks/04_attack_benchmark.ipynb",
         results=RESULTS,
-        library=library(*SHOWN),
+        library=LIBRARY,
         committed=COMMITTED,
     output:
         notebook=f"{RUNS}/notebooks/{NAME}/04_attack_benchmark.ipynb",
@@ -175,7 +181,7 @@ rule figures:
         notebook="notebooks/05_spectral_figures.ipynb",
         runs=[finished(label) for label in LABELS],
         results=RESULTS,
-        library=library(*SHOWN, *judge.CODE),
+        library=LIBRARY,
         committed=COMMITTED,
     output:
         notebook=f"{RUNS}/notebooks/{NAME}/05_spectral_figures.ipynb",
@@ -189,7 +195,7 @@ rule explore:
     input:
         notebook="notebooks/07_explore.ipynb",
         runs=[finished(label) for label in LABELS],
-        library=library(*SHOWN, "explore", *judge.CODE),
+        library=LIBRARY,
     output:
         notebook=f"{RUNS}/notebooks/{NAME}/07_explore.ipynb",
     resources: **ON_CPU
@@ -202,7 +208,7 @@ rule lens:
         notebook="notebooks/08_spectral_lens.ipynb",
         runs=[finished(label) for label in LABELS],
         results=RESULTS,
-        library=library(*SHOWN, "lens", *judge.CODE),
+        library=LIBRARY,
         committed=COMMITTED,
     output:
         notebook=f"{RUNS}/notebooks/{NAME}/08_spectral_lens.ipynb",
@@ -218,7 +224,7 @@ rule generated:
         FIGURES,
         LENS,
         "book/claims.yml",
-        library("origin", "pages", "report", "schema", "speed_tables", "tables", "verdict"),
+        LIBRARY,
         COMMITTED,
         MEASURED,
         list(settings.presets().values()),

@@ -19,8 +19,9 @@ from pathlib import Path
 import psutil
 import yaml
 
-from frlib import config
-from frlib.results import provenance, read_json, write_json
+from frlib.run import config
+from frlib.run.files import read_json, write_json
+from frlib.run.provenance import provenance
 
 HERE = Path(__file__).resolve().parent
 

@@ -2,10 +2,10 @@
 
     python benchmarks/speed.py --data-root FOLDER      (FOLDER holds cifar-10-batches-py)
 
-Every variant lives in a process of its own, since the way memory is kept is set for a whole process
-(`frlib.cost.settle`). They take turns, round by round, so that a slow spell of the machine meets
-all of them; ratios are taken within a round. The raw seconds go to benchmarks/cpu.json (or
-cuda.json) after every round, and `frlib.speed_tables` makes the book's tables of them.
+Every variant lives in a process of its own, since the way memory is kept is set for a whole
+process (`frlib.run.cost.settle`). They take turns, round by round, so that a slow spell of the
+machine meets all of them; ratios are taken within a round. The raw seconds go to
+benchmarks/cpu.json (or cuda.json) after every round; `frlib.publish.speed_tables` makes tables.
 """
 
 import argparse
@@ -23,9 +23,11 @@ import torch.nn.functional as F
 from pyautoattack import AutoAttack
 from torch.utils.flop_counter import FlopCounterMode
 
-from frlib import config, cost, data, evaluate, models, train
-from frlib.results import pack_flags, provenance, read_json, write_json
-from frlib.speed_tables import ratios, spread
+from frlib import data, evaluate, models, train
+from frlib.publish.speed_tables import ratios, spread
+from frlib.run import config, cost
+from frlib.run.files import pack_flags, read_json, write_json
+from frlib.run.provenance import provenance
 
 HERE = Path(__file__).resolve().parent
 MODELS = {"cpu": ("resnet8-16", "resnet18-16"), "cuda": ("resnet8-16", "resnet18-16", "resnet18")}

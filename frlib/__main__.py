@@ -11,8 +11,10 @@ from pathlib import Path
 
 import yaml
 
-from frlib import config, judge, pages, report, train
-from frlib.results import read_json, write_json
+from frlib import train
+from frlib.publish import book_tables, notebook_views
+from frlib.run import config, evaluate_run
+from frlib.run.files import read_json, write_json
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,6 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data-root", default="data")
     parser.add_argument("--runs-dir", default="runs")
     parser.add_argument("--out", default="book/generated", help="where `report` writes its pages")
+    parser.add_argument("--redo", action="store_true", help="train or judge anew, also what is "
+                        "finished; what was there is moved aside and kept")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
@@ -32,12 +36,12 @@ def main(arguments: list[str] | None = None) -> int:
         settings = config.load(given.preset, seed=given.seed, data_root=given.data_root,
                                runs_dir=given.runs_dir, **config.parse_label(given.run))
         if given.step == "train":
-            train.train(settings)
+            train.train(settings, redo=given.redo)
         elif given.step == "judge":
-            judge.judge(settings)
+            evaluate_run.judge(settings, redo=given.redo)
         elif given.step == "report":
-            name, _ = pages.shown(settings)
-            report.write_pages(config.resolve(given.out), name,
+            name, _ = notebook_views.shown(settings)
+            book_tables.write_pages(config.resolve(given.out), name,
                                config.resolve(given.runs_dir) / "results",
                                config.project_root() / "results")
         else:

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from frlib import spectral
 from frlib.models import freeze
-from frlib.results import atomic, read_tensors
+from frlib.run.files import atomic, read_tensors
 
 FEWEST_CLASSES = 4  # its targeted loss compares four logits
 STAGES = ("apgd-ce", "apgd-t", "fab-t", "square")

@@ -1,8 +1,8 @@
 """One visible loop for every method: natural, AT, FR and its rivals, with SWA along.
 
-A run lives in a folder of its own (`frlib.runs`). A killed one continues from last.pt and, on the
-CPU, gives the same numbers as an unbroken one. Under torchrun several processes share every batch
-(`frlib.distributed`); the first one writes.
+A run lives in a folder of its own (`frlib.run.folder`). A killed one continues from last.pt and,
+on the CPU, gives the same numbers as an unbroken one. Under torchrun several processes share every
+batch (`frlib.run.distributed`); the first one writes.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from contextlib import ExitStack, nullcontext
 import torch
 from tqdm.auto import tqdm
 
-from frlib import attacks, averaging, cost, data, distributed, evaluate, losses, models, runs
-from frlib.config import METHODS, Config, resolve
-from frlib.fingerprint import code_fingerprint
-from frlib.results import file_checksum, lock, provenance, read_tensors, write_json
-from frlib.runs import Run, device_for_work, device_of, open_run
+from frlib import attacks, averaging, data, evaluate, losses, models
+from frlib.run import cost, distributed, folder
+from frlib.run.config import METHODS, Config, criterion, resolve
+from frlib.run.files import file_checksum, lock, read_tensors, write_json
+from frlib.run.folder import Run, device_for_work, device_of, open_run
+from frlib.run.provenance import NUMERICS, provenance
 
 log = logging.getLogger("frlib")
-# the modules that may decide a run's numbers; `code` says what of them does
-CODE = ("attacks", "averaging", "data", "distributed", "evaluate", "losses", "models", "train")
 
 
 def learning_rate(config: Config, epoch: float) -> float:
@@ -34,14 +33,6 @@ def learning_rate(config: Config, epoch: float) -> float:
         return config.lr * (share / 0.3 if share < 0.3 else (1 - share) / 0.7)
     drops = sum(epoch >= _epoch(config, m) for m in config.milestones)
     return config.lr * 0.1 ** drops
-
-
-def criterion(method: str) -> str:
-    """The accuracy that chooses a checkpoint: under PGD, on validation images.
-
-    For natural training it is the clean one: its PGD accuracy is highest before it has learnt.
-    """
-    return "val_clean" if method == "natural" else "val_pgd"
 
 
 def swa_epoch(config: Config) -> int:
@@ -54,8 +45,11 @@ def _epoch(config: Config, share: float) -> int:
     return int(share * config.epochs + 1e-9)
 
 
-def train(config: Config) -> Run:
+def train(config: Config, *, redo: bool = False) -> Run:
     """Train (or finish, or just return) the run of `config`.
+
+    A finished run is returned as it is, also one of older numerics, which a warning says; with
+    `redo` what is there is moved aside, to be kept, and trained anew.
 
     Raises ValueError or FileNotFoundError for bad settings or data before any work, RuntimeError
     when the directory is in use or not writable, or when a run with other settings or of other data
@@ -63,19 +57,18 @@ def train(config: Config) -> Run:
     """
     run = open_run(config)
     config = run.config
-    facts = {"code": code(), "data_files": data.listing(config.dataset, resolve(config.data_root))}
+    facts = {"numerics": NUMERICS["train"],
+             "data_files": data.listing(config.dataset, resolve(config.data_root))}
     if not config.fast:  # else a finished run will do, whatever device it was made on
         facts["attack_precision"] = "float32"
     with distributed.processes(device_of(config)), ExitStack() as held:
         distributed.on_first(lambda: held.enter_context(lock(run.dir, wait=run.finished)))
-        if distributed.on_first(lambda: not runs.is_this(run, facts) or not run.finished):
+        if redo:
+            distributed.on_first(lambda: folder.move_aside(run))
+        distributed.on_first(lambda: folder.check(run, facts))
+        if not distributed.on_first(lambda: run.finished):
             _train(run, config, device_for_work(config), facts)
     return run
-
-
-def code() -> str:
-    """The fingerprint of the code that a run's numbers depend on."""
-    return code_fingerprint("train.train", modules=CODE)
 
 
 def averages(method: str) -> bool:
@@ -124,7 +117,7 @@ def _train(run: Run, config: Config, device: str, facts: dict) -> None:
     if first:
         write_json(run.dir / "config.json", {**config.group("train"), **facts,
                                                "attack_precision": place["attack_precision"]})
-        runs.accept(run, state["epoch"])
+        folder.accept(run, state["epoch"])
     frozen, network = fast_copy(model, config, device), distributed.parallel(model)
     if state["epoch"] < config.epochs:
         told = forecast(model, train_set, curves, config, state["epoch"], frozen)
@@ -142,7 +135,9 @@ def _train(run: Run, config: Config, device: str, facts: dict) -> None:
         if row[chooser] > state["best"]:
             state["best"] = row[chooser]
             if first:
-                runs.save(run.dir / "best.next.pt", state_dict=model.state_dict(), epoch=epoch + 1)
+                folder.save(
+                    run.dir / "best.next.pt", state_dict=model.state_dict(), epoch=epoch + 1
+                )
         if averages(config.method) and epoch >= swa_epoch(config):
             average.update_parameters(model)
             if config.swa_batchnorm == "reestimate":
@@ -154,22 +149,25 @@ def _train(run: Run, config: Config, device: str, facts: dict) -> None:
             if row[f"swa_{chooser}"] > state["swa_best"]:
                 state["swa_best"] = row[f"swa_{chooser}"]
                 if first:
-                    runs.save(run.dir / "swa-best.next.pt", state_dict=average.module.state_dict(),
-                              epoch=epoch + 1)
+                    folder.save(
+                        run.dir / "swa-best.next.pt",
+                        state_dict=average.module.state_dict(),
+                        epoch=epoch + 1,
+                    )
         row["seconds"] = round(time.time() - start, 2)
         state["history"].append(row)
         state["epoch"] = epoch + 1
         state["peak_bytes"] = max(state["peak_bytes"], cost.peak_bytes(device))
         state["made"] = provenance(device, before=state["made"], processes=distributed.size())
         if first:
-            runs.save(run.dir / "last.pt", state_dict=model.state_dict(),
+            folder.save(run.dir / "last.pt", state_dict=model.state_dict(),
                       average=average.state_dict(), optimizer=optimizer.state_dict(),
                       generator=generator.get_state(), place=place, state=state)
-            runs.accept(run, state["epoch"])
-            runs.write_history(run, state["history"])
+            folder.accept(run, state["epoch"])
+            folder.write_history(run, state["history"])
         log.info("%s %s", config.label, json.dumps(row))
     if first:
-        runs.write_history(run, state["history"])
+        folder.write_history(run, state["history"])
         files = {p.stem: file_checksum(p) for p in sorted(run.dir.glob("*best.pt"))}
         write_json(run.dir / "finished.json", {
             "seconds": round(sum(row["seconds"] for row in state["history"]), 1),

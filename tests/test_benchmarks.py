@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from frlib import attacks, config, data, evaluate, models, speed_tables, train
-from frlib.results import read_json, unpack_flags, write_json
+from frlib import attacks, data, evaluate, models, train
+from frlib.publish import speed_tables
+from frlib.run import config
+from frlib.run.files import read_json, unpack_flags, write_json
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import load  # noqa: E402

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from frlib import config, report, verdict
-from frlib.results import read_json
-from frlib.verdict import paper
+from frlib.publish import book_tables, claims
+from frlib.publish.claims import paper
+from frlib.run import config
+from frlib.run.files import read_json
 
 REPO = Path(__file__).resolve().parents[1]
 PAGES = [*sorted((REPO / "book").glob("*.md")), *sorted((REPO / "notebooks").glob("*.ipynb"))]
@@ -65,10 +66,10 @@ def known() -> set[float]:
     values |= {abs(left - right) for left, right in
                (statement["paper"] for statement in paper()["statements"] if statement["paper"])}
     for preset in sorted(path.name for path in folder.iterdir()):
-        results = report.collect(preset, folder)
-        values |= {100 * share for row in report.bars(results).values()
+        results = book_tables.collect(preset, folder)
+        values |= {100 * share for row in book_tables.bars(results).values()
                    for share, *_ in row.values()}
-        values |= {abs(difference) for row in report.effects(results).values()
+        values |= {abs(difference) for row in book_tables.effects(results).values()
                    for difference, *_ in row.values()}
     return values
 
@@ -157,7 +158,7 @@ def test_the_figures_of_a_statement_are_those_of_the_papers_tables():
             sides = [abs(row[test["from_bandwidth"]] - row[test["to_bandwidth"]])
                      for row in (rows[test[side], test["input"]] for side in ("greater", "than"))]
         elif statement["where"] == "Table 1":
-            models = {method: model for model, method in verdict.TABLE1_METHOD.items()}
+            models = {method: model for model, method in claims.TABLE1_METHOD.items()}
             sides = [rows[models[method], test["metric"]][32]
                      for method in (test["greater"], *test["than"])]
         else:

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from frlib import config
-from frlib.config import Config, from_parameters, load, parse_label
+from frlib.run import config
+from frlib.run.config import Config, from_parameters, load, parse_label
 
 
 def preset_file(folder, settings, name="own"):
@@ -244,7 +244,7 @@ def test_relative_paths_start_at_the_root_and_absolute_ones_stay(own_root, tmp_p
     monkeypatch.setenv("HOME", "/somewhere")
     assert str(config.resolve("~/runs")) == "/somewhere/runs"
     monkeypatch.delenv("FRLIB_ROOT")
-    assert (config.project_root() / "frlib" / "config.py").is_file()
+    assert (config.project_root() / "frlib" / "run" / "config.py").is_file()
 
 
 def test_a_label_with_fractions_and_lists_reads_back_exactly():

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from frlib import cost, models
+from frlib import models
+from frlib.run import cost
 
 
 def test_kept_activations_are_counted_per_image():
@@ -56,7 +57,7 @@ def test_too_much_is_refused_with_both_figures(monkeypatch):
 
 KEPT = """
 import resource, sys, torch
-from frlib import cost
+from frlib.run import cost
 cost.settle(1, fast=sys.argv[1] == "fast")
 for _ in range(20):
     torch.ones(48, 2**20)  # 192 MiB, freed at once

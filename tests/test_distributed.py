@@ -21,8 +21,9 @@ import pytest
 import torch
 from torch import nn
 
-from frlib import config, data, distributed, train
+from frlib import data, train
 from frlib.__main__ import main
+from frlib.run import config, distributed
 
 REPO = Path(__file__).resolve().parents[1]
 TINY = """preset: shared

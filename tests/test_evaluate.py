@@ -115,7 +115,8 @@ def test_peak_memory_does_not_grow_with_the_number_of_images():
     """In a process of its own: 16 batches take no more than one, beside a few bytes a flag."""
     script = """if True:
         import torch
-        from frlib import attacks, cost, evaluate, models
+        from frlib import attacks, evaluate, models
+        from frlib.run import cost
         torch.set_num_threads(1)
         model = models.create("resnet8-16")
         x = torch.rand(1024, 3, 32, 32)

@@ -18,7 +18,9 @@ import pytest
 import torch
 from torch import nn
 
-from frlib import config, data, explore, train
+from frlib import data, train
+from frlib.publish import one_image
+from frlib.run import config
 
 REPO = Path(__file__).resolve().parents[1]
 NOTEBOOK = REPO / "notebooks" / "07_explore.ipynb"
@@ -29,7 +31,7 @@ IMAGE = torch.tensor([[[0.5, 0.4], [0.3, 0.6]]])
 
 def test_look_at_a_linear_model_gives_the_numbers_worked_out_by_hand(tiny):
     """FGSM moves every pixel by eps with the sign of dw: the margin by eps * |dw|_1 = 8.5 eps."""
-    found = explore.look(tiny, IMAGE, 0, attack="FGSM", eps=0.1, bandwidth=1)
+    found = one_image.look(tiny, IMAGE, 0, attack="FGSM", eps=0.1, bandwidth=1)
     moved = IMAGE + 0.1 * tiny.dw.view(1, 2, 2).sign()
     np.testing.assert_allclose(found["images"]["attacked"], moved, atol=1e-6)
     np.testing.assert_allclose(found["images"]["filtered"], moved.mean().expand(1, 2, 2), atol=1e-6)
@@ -42,13 +44,13 @@ def test_look_at_a_linear_model_gives_the_numbers_worked_out_by_hand(tiny):
     assert found["shares"]["clean"] == pytest.approx(float(logits.softmax(0).max()), abs=1e-6)
 
 
-@pytest.mark.parametrize("attack", explore.ATTACKS)
+@pytest.mark.parametrize("attack", one_image.ATTACKS)
 def test_every_attack_stays_in_the_ball_and_repeats(tiny, attack):
     setting = {"attack": attack, "eps": 0.05, "bandwidth": 2}
-    once, again = (explore.look(tiny, IMAGE, 1, **setting) for _ in range(2))
+    once, again = (one_image.look(tiny, IMAGE, 1, **setting) for _ in range(2))
     moved = np.abs(once["images"]["attacked"] - once["images"]["clean"])
     assert moved.max() == pytest.approx(0 if attack == "none" else 0.05, abs=1e-6)
-    for stage in explore.STAGES:
+    for stage in one_image.STAGES:
         np.testing.assert_array_equal(once["images"][stage], again["images"][stage])
     np.testing.assert_allclose(once["images"]["filtered"], once["images"]["attacked"], atol=1e-6)
 
@@ -63,7 +65,7 @@ def test_every_attack_stays_in_the_ball_and_repeats(tiny, attack):
 def test_bad_input_is_named(tiny, change, message):
     given = {"image": IMAGE, "label": 0, "attack": "FGSM", "eps": 0.1, "bandwidth": 1, **change}
     with pytest.raises(ValueError) as caught:
-        explore.look(tiny, given.pop("image"), given.pop("label"), **given)
+        one_image.look(tiny, given.pop("image"), given.pop("label"), **given)
     assert message in str(caught.value)
 
 
@@ -76,11 +78,11 @@ def bars(figure):
 
 def test_panel_draws_these_numbers(tiny):
     setting = {"attack": "FGSM", "eps": 0.5, "bandwidth": 1}
-    found = explore.look(tiny, IMAGE, 0, **setting)
+    found = one_image.look(tiny, IMAGE, 0, **setting)
     assert found["classes"] == {"clean": 0, "attacked": 1, "filtered": found["classes"]["filtered"]}
-    figure = explore.draw(found, ("cat", "dog"), mark="not comparable")
+    figure = one_image.draw(found, ("cat", "dog"), mark="not comparable")
     heights, names = bars(figure)
-    for stage in explore.STAGES:
+    for stage in one_image.STAGES:
         np.testing.assert_allclose(heights[stage], found["logits"][stage], atol=1e-6)
     assert names == ["cat (true)", "dog"]
     titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
@@ -108,21 +110,25 @@ def noise(count=1):
 def test_of_a_hundred_classes_the_highest_and_the_true_one_are_drawn():
     model = Wide(100)
     lowest = int(model(noise())[0].argmin())
-    found = explore.look(model, noise()[0], lowest, attack="none", eps=0.1, bandwidth=32)
-    figure = explore.draw(found, [str(c) for c in range(100)])
+    found = one_image.look(model, noise()[0], lowest, attack="none", eps=0.1, bandwidth=32)
+    figure = one_image.draw(found, [str(c) for c in range(100)])
     heights, names = bars(figure)
     highest = int(model(noise())[0].argmax())
-    assert len(names) == explore.MOST_CLASSES
+    assert len(names) == one_image.MOST_CLASSES
     assert f"{lowest} (true)" in names and str(highest) in names
     assert max(heights["clean"]) == pytest.approx(float(model(noise()).max()), abs=1e-5)
 
 
 def test_words_come_from_the_numbers(tiny):
-    found = {"<at>": {grey: explore.look(tiny, IMAGE, 0, attack="FGSM", eps=grey / 255, bandwidth=2)
-                      for grey in (0, 10, 128)}}
-    text = explore.summary(found, ("cat", "dog"))
+    found = {
+        "<at>": {
+            grey: one_image.look(tiny, IMAGE, 0, attack="FGSM", eps=grey / 255, bandwidth=2)
+            for grey in (0, 10, 128)
+        }
+    }
+    text = one_image.summary(found, ("cat", "dog"))
     assert "attacked, it is wrong at eps 128 of 255" in text and "**<at>**" in text
-    words = explore.sentence(found["<at>"][128], ("cat", "dog"))
+    words = one_image.sentence(found["<at>"][128], ("cat", "dog"))
     assert "true class is cat" in words and "attacked, as dog" in words
 
 
@@ -154,9 +160,9 @@ EPS = (0, 4, 8, 16, 24, 32)
 def book_frames():
     """The frames of two models and six eps, on an image of noise, the hardest to compress."""
     model, image = Wide(10), noise()[0]
-    steps = {grey: explore.look(model, image, 0, attack="FGSM", eps=grey / 255, bandwidth=16)
+    steps = {grey: one_image.look(model, image, 0, attack="FGSM", eps=grey / 255, bandwidth=16)
              for grey in EPS}
-    return explore.frames({"<natural>": steps, "at": steps}, [f"class {c}" for c in range(10)],
+    return one_image.frames({"<natural>": steps, "at": steps}, [f"class {c}" for c in range(10)],
                           start=8, mark="smoke")
 
 
@@ -174,23 +180,23 @@ def test_frames_are_sound_html_of_their_own(book_frames):
                                         "output", "img", "script"}
     values = [value or "" for _, attrs in tags for value in attrs.values()]
     assert not any("//" in value for value in values if not value.startswith("data:"))
-    assert "//" not in explore.SCRIPT and "fetch" not in explore.SCRIPT
+    assert "//" not in one_image.SCRIPT and "fetch" not in one_image.SCRIPT
     assert len(book_frames) < 1_000_000
 
 
 def test_frames_refuse_what_they_cannot_show(tiny):
-    found = {grey: explore.look(tiny, IMAGE, 0, attack="FGSM", eps=grey / 255, bandwidth=2)
+    found = {grey: one_image.look(tiny, IMAGE, 0, attack="FGSM", eps=grey / 255, bandwidth=2)
              for grey in (0, 8)}
     for given, start, message in (({}, 0, "at least one model"), ({"at": found}, 4, "start = 4"),
                                   ({"at": found, "b": {0: found[0]}}, 0, "the same eps")):
         with pytest.raises(ValueError, match=message):
-            explore.frames(given, ("cat", "dog"), start=start)
+            one_image.frames(given, ("cat", "dog"), start=start)
 
 
 def test_controls_draw_anew():
     split = data.Split((255 * noise(3)).byte(), torch.tensor([0, 1, 2]), ("a", "b", "c"))
     asked = []
-    box = explore.controls(lambda name: asked.append(name) or Wide(3), ["natural", "at"], split,
+    box = one_image.controls(lambda name: asked.append(name) or Wide(3), ["natural", "at"], split,
                            eps=8 / 255, attack="FGSM")
     model, number, attack, eps, bandwidth, picture = box.children
     assert (eps.value, eps.max, number.max, bandwidth.value, bandwidth.max) == (8, 16, 2, 16, 32)
@@ -204,9 +210,9 @@ def test_controls_draw_anew():
 
 def test_live_only_below_a_server(monkeypatch):
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
-    assert not explore.live()
+    assert not one_image.live()
     monkeypatch.setenv("JPY_SESSION_NAME", "07_explore.ipynb")
-    assert explore.live()
+    assert one_image.live()
 
 
 # --- the notebook, with two trainings of one short epoch

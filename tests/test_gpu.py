@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from frlib import attacks, config, data, models, train
+from frlib import attacks, data, models, train
+from frlib.run import config
 
 pytestmark = [pytest.mark.gpu,
               pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]

@@ -17,8 +17,11 @@ import torch
 from docutils.core import publish_string
 from myst_parser.parsers.docutils_ import Parser
 
-from frlib import config, data, evaluate, judge, models, origin, pages, report, results, train
+from frlib import data, evaluate, models, train
 from frlib.__main__ import main
+from frlib.publish import book_tables
+from frlib.publish import notebook_views as views
+from frlib.run import config, evaluate_run, files
 
 REPO = Path(__file__).resolve().parents[1]
 PRESET = """preset: hostile
@@ -103,7 +106,7 @@ def test_the_reader_of_calls_sees_each_kind(source):
     assert runs_what_it_reads(source) == [source]
 
 
-def sources():
+def readable():
     for path in [*REPO.glob("frlib/*.py"), *REPO.glob("benchmarks/*.py"),
                  *REPO.glob("book/_ext/*.py"), *REPO.glob("notebooks/*.ipynb")]:
         text = path.read_text()
@@ -114,7 +117,7 @@ def sources():
         yield pytest.param(text, id=f"{path.parent.name}/{path.name}")
 
 
-@pytest.mark.parametrize("source", list(sources()))
+@pytest.mark.parametrize("source", list(readable()))
 def test_nothing_that_is_read_is_run(source):
     assert runs_what_it_reads(source) == []
 
@@ -148,12 +151,12 @@ def summary(monkeypatch):
         return {"scores": {which: hashlib.sha256(b"".join(
             tensor.numpy().tobytes() for tensor in model.state_dict().values())).hexdigest()
             for which, model in load(10).items()}, "train data": finished["data"]}
-    monkeypatch.setattr(judge, "_judge", load_alone)
+    monkeypatch.setattr(evaluate_run, "_judge", load_alone)
 
     def judged(run, method="at-swa"):
         settings = config.load("hostile.yaml", method=method, runs_dir=run.config.runs_dir)
-        judge.result_path(settings).unlink(missing_ok=True)
-        result = judge.judge(settings)
+        evaluate_run.result_path(settings).unlink(missing_ok=True)
+        result = evaluate_run.judge(settings)
         return {key: result[key] for key in ("scores", "history", "epoch", "train data",
                                              "train_provenance", "checkpoint_sha256")}
     return judged
@@ -165,10 +168,10 @@ def test_code_in_a_checkpoint_is_refused_when_it_is_judged(run, summary, marker,
     save({"state_dict": Payload(marker), "state": Payload(marker)}, run.dir / f"{name}.pt")
     with pytest.raises((ValueError, RuntimeError), match=f"{name}.pt"):
         summary(run, "at" if name == "best" else "at-swa")
-    finished = results.read_json(run.dir / "finished.json")  # who can write one can write both
+    finished = files.read_json(run.dir / "finished.json")  # who can write one can write both
     for which in finished["checkpoints"]:
-        finished["checkpoints"][which] = results.file_checksum(run.checkpoint(which))
-    results.write_json(run.dir / "finished.json", finished)
+        finished["checkpoints"][which] = files.file_checksum(run.checkpoint(which))
+    files.write_json(run.dir / "finished.json", finished)
     with pytest.raises((ValueError, RuntimeError), match=f"{name}.pt: {REFUSED}"):
         summary(run, "at" if name == "best" else "at-swa")
 
@@ -195,7 +198,7 @@ def test_code_in_the_weights_of_others_is_refused(tmp_path, marker, save, own_ro
     save({"state_dict": {"conv1.weight": Payload(marker)}}, tmp_path / "theirs.pt")
     settings = config.load("hostile.yaml", runs_dir=str(tmp_path / "runs"))
     with pytest.raises(ValueError, match="theirs.pt: not a file of plain weights .*never loaded"):
-        judge.judge_checkpoint("mine:resnet8-16", tmp_path / "theirs.pt", settings)
+        evaluate_run.judge_checkpoint("mine:resnet8-16", tmp_path / "theirs.pt", settings)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -204,7 +207,7 @@ def test_weights_that_are_not_finite_get_no_score(run, tmp_path, value):
     weights["linear.bias"][3] = value
     torch.save(weights, tmp_path / "diverged.pt")
     with pytest.raises(ValueError, match="best checkpoint holds weights that are not finite"):
-        judge.judge_checkpoint("mine:resnet8-16", tmp_path / "diverged.pt", run.config)
+        evaluate_run.judge_checkpoint("mine:resnet8-16", tmp_path / "diverged.pt", run.config)
 
 
 # --- damage
@@ -252,7 +255,7 @@ def test_a_damaged_archive_is_seen_or_reads_the_same(tmp_path):
     for _ in range(300):
         path.write_bytes(damaged(whole, chance))
         try:
-            results.check_archive(path)
+            files.check_archive(path)
         except RuntimeError as error:
             assert str(error).startswith(f"{path}: damaged checkpoint")
             continue
@@ -332,7 +335,7 @@ MADE = {"commit": "0123456789abcdef", "dirty": False, "versions": {"torch": "2.1
 
 
 def score(count=3, total=4, **more):
-    return {**results.score(np.arange(total) < count), **more}
+    return {**files.score(np.arange(total) < count), **more}
 
 
 def result(**changes):
@@ -345,32 +348,31 @@ def result(**changes):
             "config": {"model": "resnet8-16", "dataset": "digits", "eps": 0.1}, "warnings": [],
             "data": {"test": "abc"}, "seconds": {"train": 2.0, "judge": 1.0},
             "zero_gradient": {"count": 0, "total": 4}, "provenance": MADE,
-            "train_provenance": MADE, "code": {"train": "a", "judge": "b"}, **changes}
+            "train_provenance": MADE, "numerics": {"train": 1, "judge": 1}, **changes}
 
 
 @pytest.fixture
 def shown(tmp_path, monkeypatch):
     """Every page and table that a result file of preset "own" goes into, from its text."""
-    monkeypatch.setattr(origin, "current_code", lambda: {"train": "a", "judge": "b"})
 
     def make(text, label="at", name="seed0.json"):
         path = tmp_path / "results" / "own" / label / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-        report.write_pages(tmp_path / "out", "own", tmp_path / "results")
-        collected = report.collect("own", tmp_path / "results")
-        first = {label: pages.first(found) for label, found in collected.items()}
-        history = pages.histories(collected, collected)
-        tables = [table(first, "own") for table in (pages.benchmark_table, pages.masking_table,
-                                                    pages.overfitting_table)]
-        tables += [pages.history_table(history, "own"), report.table2_html("own", collected)]
+        book_tables.write_pages(tmp_path / "out", "own", tmp_path / "results")
+        collected = book_tables.collect("own", tmp_path / "results")
+        first = {label: views.first(found) for label, found in collected.items()}
+        history = views.histories(collected, collected)
+        tables = [table(first, "own") for table in (views.benchmark_table, views.masking_table,
+                                                    views.overfitting_table)]
+        tables += [views.history_table(history, "own"), book_tables.table2_html("own", collected)]
         return {p.stem: p.read_text() for p in (tmp_path / "out").glob("*.md")}, tables
     return make
 
 
 def test_every_committed_result_is_one():
     presets = {path.parents[1].name for path in REPO.glob("results/*/*/seed*.json")}
-    found = [report.collect(preset, REPO / "results") for preset in sorted(presets)]
+    found = [book_tables.collect(preset, REPO / "results") for preset in sorted(presets)]
     assert found and all(found)
 
 
@@ -483,7 +485,9 @@ def test_text_where_a_name_should_be_is_refused(shown, text, place):
 
 
 def test_a_row_of_html_is_escaped():
-    table = report.html_table("mini", ["<b>"], [["<script>alert('1')</script>"]], caption="<i>&")
+    table = book_tables.html_table(
+        "mini", ["<b>"], [["<script>alert('1')</script>"]], caption="<i>&"
+    )
     assert "<script" not in table and "<b>" not in table and "<i>" not in table
     assert "&lt;script&gt;" in table
 

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from frlib import config, evaluate, judge, models, pages, report, results, train, zoo
+from frlib import evaluate, models, train
+from frlib.publish import book_tables
+from frlib.publish import notebook_views as views
+from frlib.run import config, evaluate_run, files, provenance, published
 
 PRESET = """preset: judged
 settings:
@@ -58,11 +61,11 @@ def settings(runs, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("method", ["at", "at-swa"])
 def test_result_holds_every_attack_on_the_same_images(settings, method):
-    result = judge.judge(settings(method))
+    result = evaluate_run.judge(settings(method))
     assert list(result["scores"]) == ["clean", "fgsm", "pgd20", "cw", "aa"]
     totals = {name: score["total"] for name, score in result["scores"].items()}
     assert totals == {"clean": 12, "fgsm": 12, "pgd20": 12, "cw": 12, "aa": 3}
-    flags = {n: results.unpack_flags(s["flags"], s["total"]) for n, s in result["scores"].items()}
+    flags = {n: files.unpack_flags(s["flags"], s["total"]) for n, s in result["scores"].items()}
     for name, score in result["scores"].items():
         assert flags[name].sum() == score["correct"]
         assert not (flags[name] & ~flags["clean"][:len(flags[name])]).any()
@@ -71,23 +74,23 @@ def test_result_holds_every_attack_on_the_same_images(settings, method):
     assert len(result["history"]) == 2 and set(result["last"]) == {"clean", "pgd20"}
     assert result["zero_gradient"] == {"count": 0, "total": 12} and result["epoch"] > 0
     assert result["config"]["eps"] == 8 / 255 and result["provenance"]["versions"]["torch"]
-    assert result == results.read_json(judge.result_path(settings(method)))
+    assert result == files.read_json(evaluate_run.result_path(settings(method)))
 
 
 def test_flags_are_those_of_the_checkpoint(settings, runs):
-    result = judge.judge(settings())
-    model = judge.load_model(train.open_run(settings()), "best")
+    result = evaluate_run.judge(settings())
+    model = evaluate_run.load_model(train.open_run(settings()), "best")
     from frlib import data
     test = data.load("digits", "", "test").take(12)
     with torch.no_grad():
         expected = (model(test.x).argmax(1) == test.labels).numpy()
-    assert np.array_equal(results.unpack_flags(result["scores"]["clean"]["flags"], 12), expected)
+    assert np.array_equal(files.unpack_flags(result["scores"]["clean"]["flags"], 12), expected)
 
 
 def test_killed_judgement_goes_on_with_the_next_attack(settings, monkeypatch):
-    whole = judge.judge(settings())
-    judge.result_path(settings()).unlink()
-    write, calls = judge.write_json, []
+    whole = evaluate_run.judge(settings())
+    evaluate_run.result_path(settings()).unlink()
+    write, calls = evaluate_run.write_json, []
 
     def killed(path, content):
         write(path, content)
@@ -97,38 +100,38 @@ def test_killed_judgement_goes_on_with_the_next_attack(settings, monkeypatch):
 
     for path in train.open_run(settings()).dir.rglob("judge/*/scores.json"):
         path.unlink()
-    monkeypatch.setattr(judge, "write_json", killed)
+    monkeypatch.setattr(evaluate_run, "write_json", killed)
     with pytest.raises(KeyboardInterrupt):
-        judge.judge(settings())
-    monkeypatch.setattr(judge, "write_json", write)
+        evaluate_run.judge(settings())
+    monkeypatch.setattr(evaluate_run, "write_json", write)
     seen, correct = [], evaluate.correct
     monkeypatch.setattr(evaluate, "correct", lambda *a, **k: seen.append(1) or correct(*a, **k))
-    again = judge.judge(settings())
+    again = evaluate_run.judge(settings())
     assert seen and again["scores"] == whole["scores"] and again["last"] == whole["last"]
 
 
 def test_existing_result_is_read_and_never_overwritten(settings, monkeypatch):
-    first = judge.judge(settings())
-    monkeypatch.setattr(judge, "_judge", lambda *a: pytest.fail("judged again"))
-    assert judge.judge(settings()) == first
+    first = evaluate_run.judge(settings())
+    monkeypatch.setattr(evaluate_run, "_judge", lambda *a: pytest.fail("judged again"))
+    assert evaluate_run.judge(settings()) == first
     with pytest.raises(FileExistsError, match="config.*never overwritten"):
-        judge.judge(settings(judge_images=6))
+        evaluate_run.judge(settings(judge_images=6))
 
 
 def test_unfinished_run_is_named(settings):
     with pytest.raises(FileNotFoundError, match="train at first"):
-        judge.judge(settings(seed=5))
+        evaluate_run.judge(settings(seed=5))
 
 
 def test_siblings():
-    assert judge.siblings("natural") == ["natural"]
-    assert judge.siblings("at-fr@epochs=3") == ["at-fr@epochs=3", "at-fr-swa@epochs=3"]
+    assert evaluate_run.siblings("natural") == ["natural"]
+    assert evaluate_run.siblings("at-fr@epochs=3") == ["at-fr@epochs=3", "at-fr-swa@epochs=3"]
 
 
 def test_averaged_weights_of_the_last_epoch(settings, runs):
     run = train.open_run(settings())
     saved = torch.load(run.checkpoint("last"), weights_only=True)["average"]
-    model = judge.load_model(run, "swa-last")
+    model = evaluate_run.load_model(run, "swa-last")
     assert torch.equal(model.conv1.weight, saved["module.conv1.weight"]) and not model.training
 
 
@@ -140,51 +143,53 @@ def own_file(settings):
 
 
 def test_a_checkpoint_from_elsewhere_is_judged_as_a_run_of_ours_is(settings):
-    ours = judge.judge(settings())
-    result = judge.judge_checkpoint("mine:resnet8-16", own_file(settings), settings())
+    ours = evaluate_run.judge(settings())
+    result = evaluate_run.judge_checkpoint("mine:resnet8-16", own_file(settings), settings())
     for same in ("scores", "zero_gradient", "roughness", "warnings", "checkpoint_sha256", "seed"):
         assert result[same] == ours[same], same
     assert result["label"] == "published-mine-resnet8-16" and result["last"] == {}
-    path = judge.result_path(settings(), result["label"])
-    assert result == results.read_json(path) and path != judge.result_path(settings())
-    collected = report.collect("judged", path.parents[2])
-    assert list(collected) == ["at", result["label"]] == list(report.bars(collected))
-    assert "resnet8-16 on digits" in report.table2("judged", collected)
-    assert f"`{result['label']}`" in report.provenance("judged", collected)
+    path = evaluate_run.result_path(settings(), result["label"])
+    assert result == files.read_json(path) and path != evaluate_run.result_path(settings())
+    collected = book_tables.collect("judged", path.parents[2])
+    assert list(collected) == ["at", result["label"]] == list(book_tables.bars(collected))
+    assert "resnet8-16 on digits" in book_tables.table2("judged", collected)
+    assert f"`{result['label']}`" in book_tables.provenance("judged", collected)
     both = {"at": ours, result["label"]: result}
-    for table in (pages.benchmark_table, pages.masking_table, pages.overfitting_table):
+    for table in (views.benchmark_table, views.masking_table, views.overfitting_table):
         assert result["label"] in table(both, "judged")
-    assert pages.overfitting(result) == {}
+    assert views.overfitting(result) == {}
 
 
 def test_a_checkpoints_result_is_read_and_never_overwritten(settings, monkeypatch, tmp_path):
-    first = judge.judge_checkpoint("mine:resnet8-16", own_file(settings), settings())
-    monkeypatch.setattr(judge, "_judge", lambda *a: pytest.fail("judged again"))
-    assert judge.judge_checkpoint("mine:resnet8-16", own_file(settings), settings()) == first
+    first = evaluate_run.judge_checkpoint("mine:resnet8-16", own_file(settings), settings())
+    monkeypatch.setattr(evaluate_run, "_judge", lambda *a: pytest.fail("judged again"))
+    assert evaluate_run.judge_checkpoint("mine:resnet8-16", own_file(settings), settings()) == first
     with pytest.raises(FileExistsError, match="differs in config; results are never overwritten"):
-        judge.judge_checkpoint("mine:resnet8-16", own_file(settings), settings(judge_images=6))
+        evaluate_run.judge_checkpoint(
+            "mine:resnet8-16", own_file(settings), settings(judge_images=6)
+        )
     torch.save(models.create("resnet8-16").state_dict(), tmp_path / "other.pt")
     with pytest.raises(FileExistsError, match="differs in checkpoint_sha256; results are never"):
-        judge.judge_checkpoint("mine:resnet8-16", tmp_path / "other.pt", settings())
+        evaluate_run.judge_checkpoint("mine:resnet8-16", tmp_path / "other.pt", settings())
 
 
 def test_a_killed_judgement_of_a_checkpoint_goes_on(settings, monkeypatch):
-    whole = judge.judge_checkpoint("mine:resnet8-16", own_file(settings), settings())
-    path = judge.result_path(settings(), whole["label"])
+    whole = evaluate_run.judge_checkpoint("mine:resnet8-16", own_file(settings), settings())
+    path = evaluate_run.result_path(settings(), whole["label"])
     path.unlink()  # as if killed just before the result was written
     monkeypatch.setattr(evaluate, "robust", lambda *a, **k: pytest.fail("attacked again"))
-    again = judge.judge_checkpoint("mine:resnet8-16", own_file(settings), settings())
+    again = evaluate_run.judge_checkpoint("mine:resnet8-16", own_file(settings), settings())
     assert again["scores"] == whole["scores"] and path.is_file()
 
 
 def test_a_wrong_checkpoint_stops_before_any_work(settings, monkeypatch, tmp_path):
-    monkeypatch.setattr(judge, "_judge", lambda *a: pytest.fail("judged"))
+    monkeypatch.setattr(evaluate_run, "_judge", lambda *a: pytest.fail("judged"))
     for name, path, error, message in (
             ("mine:resnet8-16", tmp_path / "no.pt", FileNotFoundError, "no checkpoint at"),
             ("mine:resnet8", own_file(settings), ValueError, "unknown checkpoint"),
             ("Standard", own_file(settings), ValueError, "trained on cifar10")):
         with pytest.raises(error, match=message):
-            judge.judge_checkpoint(name, path, settings())
+            evaluate_run.judge_checkpoint(name, path, settings())
 
 
 # --- gradient masking, on networks where it is there or not for certain
@@ -221,22 +226,25 @@ def fitted(plane):
 @pytest.mark.parametrize(("levels", "expected"), [
     (0, set()), (4, {"autoattack", "square", "zero_gradient"})])
 def test_masking_is_seen_where_it_is_and_only_there(settings, monkeypatch, levels, expected):
-    monkeypatch.setattr(zoo, "load", lambda *a: fitted(Plane(levels)))
+    monkeypatch.setattr(published, "load", lambda *a: fitted(Plane(levels)))
     monkeypatch.setattr(evaluate, "autoattack", REAL_AUTOATTACK)
     monkeypatch.setattr(evaluate, "STAGES", ("apgd-ce", "apgd-t", "square"))  # FAB is slow here
-    result = judge.judge_checkpoint("mine:resnet8-16", own_file(settings), settings(
+    result = evaluate_run.judge_checkpoint("mine:resnet8-16", own_file(settings), settings(
         judge_eps=32 / 255, judge_images=40, aa_images=10, judge_batch=40))
     scores = {name: score["correct"] for name, score in result["scores"].items()}
     assert scores["clean"] >= 30 and (scores["pgd20"] < 20) == (levels == 0)
     assert result["zero_gradient"] == {"count": 40 if levels else 0, "total": 40}
-    found = pages.masking(result)
+    found = views.masking(result)
     assert {name for name, check in found.items() if check["suspicious"]} == expected
 
 
-def test_a_result_of_older_code_is_moved_aside(settings, monkeypatch, caplog):
-    first = judge.judge(settings())
-    monkeypatch.setattr(judge, "code", lambda: "newc0de")
-    second = judge.judge(settings())
-    assert second["scores"] == first["scores"] and second["code"]["judge"] == "newc0de"
-    old, = judge.result_path(settings()).parent.glob("code-*/seed0.json")
-    assert results.read_json(old) == first and "of older code; moved to" in caplog.text
+def test_a_result_of_other_numerics_stays_until_it_is_redone(settings, monkeypatch, caplog):
+    first, path = evaluate_run.judge(settings()), evaluate_run.result_path(settings())
+    stored = path.read_bytes()
+    monkeypatch.setitem(provenance.NUMERICS, "judge", 2)
+    assert evaluate_run.judge(settings()) == first and path.read_bytes() == stored
+    assert "today's code gives other numbers (judge changed since)" in caplog.text
+    second = evaluate_run.judge(settings(), redo=True)
+    assert second["scores"] == first["scores"] and second["numerics"]["judge"] == 2
+    old, = path.parent.glob("older-*/seed0.json")
+    assert old.read_bytes() == stored

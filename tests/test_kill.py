@@ -18,8 +18,9 @@ import psutil
 import pytest
 import torch
 
-from frlib import config, judge, results, train
+from frlib import train
 from frlib.__main__ import main
+from frlib.run import config, evaluate_run, files
 
 REPO = Path(__file__).resolve().parents[1]
 # at this radius the first stage of AutoAttack breaks whatever the network has right: some images
@@ -63,7 +64,7 @@ def outcome(runs: Path) -> dict:
     for path in sorted(path for path in runs.rglob("*") if path.is_file()):
         name = str(path.relative_to(runs))
         if path.suffix == ".json":
-            found[name] = json.dumps(without_times(results.read_json(path)))
+            found[name] = json.dumps(without_times(files.read_json(path)))
         elif path.suffix == ".jsonl":
             found[name] = [json.dumps(without_times(json.loads(line)))
                            for line in path.read_text().splitlines()]
@@ -110,11 +111,11 @@ def test_a_training_and_a_judgement_killed_midway_end_as_unbroken_ones(preset, u
             wait_for(process, tmp_path, moment)
             settings = config.load(preset, method=run, runs_dir=str(tmp_path))
             with pytest.raises(RuntimeError, match="is in use by another process"):
-                (train.train if step == "train" else judge.judge)(settings)
+                (train.train if step == "train" else evaluate_run.judge)(settings)
             process.send_signal(signal.SIGKILL)
             process.communicate()
         assert process.returncode == -signal.SIGKILL
-        done = judge.result_path(settings) if step == "judge" else \
+        done = evaluate_run.result_path(settings) if step == "judge" else \
             train.open_run(settings).dir / "finished.json"
         assert not done.exists(), "it was killed too late to show anything"
         with command(preset, tmp_path, step, run) as process:
@@ -161,7 +162,7 @@ def test_a_disk_that_fills_up_keeps_what_was_there_and_then_goes_on(preset, unbr
 def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
     for name in (".last.pt.4711.tmp", "last.pt.tmp.txt", ".hidden"):
         (tmp_path / name).write_text("half")
-    with results.lock(tmp_path):
+    with files.lock(tmp_path):
         assert sorted(p.name for p in tmp_path.iterdir()) == [".hidden", ".lock", "last.pt.tmp.txt"]
 
 

@@ -9,8 +9,8 @@ import copy
 import numpy as np
 import pytest
 
-from frlib import lens, plots
-from frlib.results import score
+from frlib.publish import frequency_views, plots
+from frlib.run.files import score
 
 MARK = "smoke preset: not comparable with the paper"
 
@@ -57,110 +57,116 @@ NUMBERS = {  # on a 3 x 3 map: the centre is low, its four neighbours middle, th
 
 
 def test_values_without_spread_have_an_interval_without_width():
-    mean, low, high = lens.bootstrap(np.full((7, 2), [0.2, 0.7]))
+    mean, low, high = frequency_views.bootstrap(np.full((7, 2), [0.2, 0.7]))
     np.testing.assert_allclose([mean, low, high], [[0.2, 0.7]] * 3)
 
 
 def test_an_interval_is_as_wide_as_the_central_limit_says():
     values = np.random.default_rng(0).normal(5, 2, 400)
-    mean, low, high = lens.bootstrap(values, resamples=5000)
+    mean, low, high = frequency_views.bootstrap(values, resamples=5000)
     half = 1.96 * values.std() / np.sqrt(400)
     assert mean == values.mean()
     np.testing.assert_allclose([low, high], [mean - half, mean + half], atol=0.1 * half)
-    _, lower, higher = lens.bootstrap(values, confidence=0.5)
+    _, lower, higher = frequency_views.bootstrap(values, confidence=0.5)
     assert low < lower < mean < higher < high
 
 
 def test_two_images_have_the_means_of_their_four_draws():
     """Means 0, 1/2, 1 with chances 1/4, 1/2, 1/4: the middle half is 1/2, all but 4 % 0 to 1."""
     values = [0.0, 1.0]
-    assert lens.bootstrap(values, confidence=0.4)[1:] == (0.5, 0.5)
-    assert lens.bootstrap(values, confidence=0.96)[1:] == (0, 1)
+    assert frequency_views.bootstrap(values, confidence=0.4)[1:] == (0.5, 0.5)
+    assert frequency_views.bootstrap(values, confidence=0.96)[1:] == (0, 1)
 
 
 def test_about_95_of_100_intervals_hold_the_truth():
     draws = np.random.default_rng(1).random((300, 60))
-    intervals = [lens.bootstrap(values, resamples=300)[1:] for values in draws]
+    intervals = [frequency_views.bootstrap(values, resamples=300)[1:] for values in draws]
     held = [low <= 0.5 <= high for low, high in intervals]
     assert 0.90 < np.mean(held) < 0.99
 
 
 def test_the_seed_decides_and_no_images_are_refused():
     values = np.random.default_rng(0).random(30)
-    first, again, other = (lens.bootstrap(values, seed=seed) for seed in (0, 0, 1))
-    assert first == again == lens.bootstrap(values) != other
+    first, again, other = (frequency_views.bootstrap(values, seed=seed) for seed in (0, 0, 1))
+    assert first == again == frequency_views.bootstrap(values) != other
     with pytest.raises(ValueError, match="at least one image"):
-        lens.bootstrap([])
+        frequency_views.bootstrap([])
 
 
 # --- numbers
 
 
 def test_shares_and_accuracies_keep_their_places():
-    assert lens.shares(NUMBERS)["at"]["high"] == pytest.approx((0.1, 0.1, 0.1))
-    share, low, high = lens.accuracies(NUMBERS)["natural"]["middle"]
+    assert frequency_views.shares(NUMBERS)["at"]["high"] == pytest.approx((0.1, 0.1, 0.1))
+    share, low, high = frequency_views.accuracies(NUMBERS)["natural"]["middle"]
     assert share == 0.5 and low < 0.4 and high > 0.6
-    assert list(lens.accuracies(NUMBERS)["at"]) == ["clean", "low", "middle", "high", "all"]
-    assert lens.filtered(NUMBERS)["at"]["low_pass"] == ([1, 8, 32], [0.1, 0.4, 0.75])
+    assert list(frequency_views.accuracies(NUMBERS)["at"]) == [
+        "clean",
+        "low",
+        "middle",
+        "high",
+        "all",
+    ]
+    assert frequency_views.filtered(NUMBERS)["at"]["low_pass"] == ([1, 8, 32], [0.1, 0.4, 0.75])
 
 
 def test_the_weakest_band_has_the_exact_p_of_the_next():
-    found = lens.weakest(NUMBERS)
+    found = frequency_views.weakest(NUMBERS)
     assert found["natural"] == ("high", pytest.approx(2 / 2 ** 18))
     assert found["at"] == ("low", pytest.approx(2 / 2 ** 12))
     assert found["at-fr, batch-class"] == ("low", 1.0)
 
 
 def test_a_band_has_the_mean_of_its_ring():
-    assert lens.band_means(NUMBERS, "maps")["natural"] \
+    assert frequency_views.band_means(NUMBERS, "maps")["natural"] \
         == pytest.approx({"low": 0.9, "middle": 0.5, "high": 0.1})
 
 
 def test_agreement_is_a_rank_correlation_and_undefined_without_ranks():
-    found = lens.agreement(NUMBERS)
+    found = frequency_views.agreement(NUMBERS)
     assert found["natural"] > 0.9 and found["at-fr, batch-class"] is None
     # at: the centre first in both; middle before high in both; ties in both
     assert found["at"] == pytest.approx(1)
     turned = copy.deepcopy(NUMBERS)
     turned["maps"]["at"] = (1 - np.array(turned["maps"]["at"])).tolist()
-    assert lens.agreement(turned)["at"] == pytest.approx(-1)
+    assert frequency_views.agreement(turned)["at"] == pytest.approx(-1)
 
 
 # --- sentences
 
 
 def test_sentences_hold_the_numbers():
-    text = lens.seen_shares(NUMBERS)
+    text = frequency_views.seen_shares(NUMBERS)
     assert "the low band holds 10.0 % [10.0, 10.0] (**natural**) to 70.0 % [70.0, 70.0] (**at**)" \
         in text
     assert "the high band holds 10.0 % [10.0, 10.0] (**at**) to 50.0 %" in text
     assert "White noise would have 10 / 40 / 50 %" in text
-    text = lens.seen_bands(NUMBERS)
+    text = frequency_views.seen_bands(NUMBERS)
     assert "the low band for **at**; the high band for **natural**" in text
     assert "no band beyond chance for **at-fr, batch-class**" in text
     assert "at least 70.0 %" in text and "(natural, low band)" in text
     assert "square is 0.30 to 0.80 of the radius" in text
-    assert "at 10 / 50 / 70" in lens.seen_maps(NUMBERS)
-    text = lens.seen_agreement(NUMBERS)
+    assert "at 10 / 50 / 70" in frequency_views.seen_maps(NUMBERS)
+    text = frequency_views.seen_agreement(NUMBERS)
     assert "over the 9 frequencies" in text and "at-fr, batch-class undefined" in text
     assert "for 2 of 3 models (**natural**, **at**)" in text  # a map without weak spots agrees not
     # half-way from chance, 4 of 40, to 36 and to 30 right
     assert "natural 32 and 8; at 32 and 1; at-fr, batch-class 8 and none" \
-        in lens.seen_filters(NUMBERS)
+        in frequency_views.seen_filters(NUMBERS)
 
 
 def test_one_model_alone_has_its_sentences():
     alone = {key: {"at": value["at"]} if isinstance(value, dict) and "at" in value else value
              for key, value in NUMBERS.items()}
-    assert lens.seen_shares(alone).count("70.0 %") == 1  # the least is also the most
-    assert "for 1 of 1 models." in lens.seen_agreement(alone)
-    assert "(**natural**)" not in lens.seen_bands(alone)
+    assert frequency_views.seen_shares(alone).count("70.0 %") == 1  # the least is also the most
+    assert "for 1 of 1 models." in frequency_views.seen_agreement(alone)
+    assert "(**natural**)" not in frequency_views.seen_bands(alone)
 
 
 # --- figures
 
 def test_white_noise_is_a_dashed_line_at_its_share():
-    fig = plots.band_shares(lens.shares(NUMBERS), NUMBERS["bands"])
+    fig = plots.band_shares(frequency_views.shares(NUMBERS), NUMBERS["bands"])
     levels = [line.get_segments()[0][0][1] for line in fig.axes[0].collections
               if line.get_linestyle()[0][1]]
     np.testing.assert_allclose(levels, [10, 40, 50])

@@ -2,8 +2,8 @@
 
 import pytest
 
-from frlib import results
 from frlib.__main__ import main, publish
+from frlib.run import files
 
 
 @pytest.mark.parametrize("arguments, message", [
@@ -31,12 +31,12 @@ def test_publish_copies_and_never_replaces(tmp_path):
     fresh, committed = tmp_path / "fresh", tmp_path / "results"
     with pytest.raises(FileNotFoundError, match="no results"):
         publish(fresh, committed)
-    results.write_json(fresh / "at" / "seed0.json", {"correct": 1})
+    files.write_json(fresh / "at" / "seed0.json", {"correct": 1})
     publish(fresh, committed)
     publish(fresh, committed)  # the same again changes nothing
-    results.write_json(fresh / "at" / "seed0.json", {"correct": 2})
-    results.write_json(fresh / "at" / "seed1.json", {"correct": 3})
+    files.write_json(fresh / "at" / "seed0.json", {"correct": 2})
+    files.write_json(fresh / "at" / "seed1.json", {"correct": 3})
     with pytest.raises(FileExistsError, match="seed0.json"):
         publish(fresh, committed)
-    assert results.read_json(committed / "at" / "seed0.json") == {"correct": 1}
+    assert files.read_json(committed / "at" / "seed0.json") == {"correct": 1}
     assert not (committed / "at" / "seed1.json").exists()

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from frlib import attacks, config, data, losses, results, train
+from frlib import attacks, data, losses, train
+from frlib.run import config, provenance
 
 TINY = """preset: methods
 settings:
@@ -389,7 +390,7 @@ def test_awp_without_a_step_is_the_method_itself(digits):
 
 @pytest.fixture
 def trained(tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "_commit", lambda: {"commit": "0123abc", "dirty": False})
+    monkeypatch.setattr(provenance, "_commit", lambda: {"commit": "0123abc", "dirty": False})
     monkeypatch.setattr(data, "load", small)
     return lambda method, place="runs": train.train(settings(method,
                                                              runs_dir=str(tmp_path / place)))

@@ -2,7 +2,9 @@
 
 import pytest
 
-from frlib import config, pages, report, results
+from frlib.publish import book_tables
+from frlib.publish import notebook_views as views
+from frlib.run import config, files
 
 
 def epoch(number, lr=0.1, **values):
@@ -17,48 +19,48 @@ HISTORY = {"at": [epoch(1), epoch(2, val_pgd=0.4, test_pgd=0.35), epoch(3, lr=0.
 
 
 def test_lines_drops_and_the_chosen_epoch():
-    lines = pages.lines(HISTORY, ["test_pgd", "swa_test_pgd", "loss_fr"])
+    lines = views.lines(HISTORY, ["test_pgd", "swa_test_pgd", "loss_fr"])
     assert [line["values"] for line in lines] == [[0.3, 0.35, 0.3], [None, None, 0.31]]
-    assert pages.drops(HISTORY) == [2.5]
-    assert pages.best(HISTORY, "test_pgd") == {lines[0]["label"]: 2}
+    assert views.drops(HISTORY) == [2.5]
+    assert views.best(HISTORY, "test_pgd") == {lines[0]["label"]: 2}
 
 
 def test_sentences_say_the_numbers_of_the_history():
-    text = pages.seen(HISTORY, "mini", averaged=True)
+    text = views.seen(HISTORY, "mini", averaged=True)
     for figure in ("first 300 images of each split, under PGD-4", "epoch 2 of 3", "35.0 % PGD",
                    "30.0 %", "31.0 % at epoch 3, a mean over 1 epoch."):
         assert figure in text
-    assert "Curves" not in pages.seen(HISTORY, "somebodys-own")
-    assert "not run" in pages.seen({}, "mini")
+    assert "Curves" not in views.seen(HISTORY, "somebodys-own")
+    assert "not run" in views.seen({}, "mini")
 
 
 def test_averaged_epochs_are_counted_up_to_the_chosen_one():
     rows = [epoch(1), *(epoch(n, swa_val_pgd=v) for n, v in ((2, 0.1), (3, 0.4), (4, 0.2)))]
-    assert report.averaged_epochs(rows, pages.best_epoch("at", rows, "swa_")["epoch"]) == 2
+    assert book_tables.averaged_epochs(rows, views.best_epoch("at", rows, "swa_")["epoch"]) == 2
 
 
 def test_sentences_about_spectra_say_what_the_figures_hold():
     def row(*counts):
-        return {str(b): results.score([1] * n + [0] * (20 - n))
+        return {str(b): files.score([1] * n + [0] * (20 - n))
                 for b, n in zip((32, 16), counts, strict=True)}
     figures = {"table1": {"natural": {"clean": row(18, 9), "pgd20": row(0, 4)}}, "full_scale": None,
                "roughness": {"at": [1.0, 1.1, 1.2, 1.3] * 5, "natural": [2.0, 2.1, 2.2, 2.3] * 5,
                              "at-swa": [1.0, 1.1, 1.2, 1.3] * 5},
                "radial": {"at": [8.0, 1.0, 1.0], "natural": [0.0, 1.0, 3.0]}}
-    text = pages.seen_low_pass(figures)
+    text = views.seen_low_pass(figures)
     assert "**natural, pgd20** has 0.0 % at 32, 20.0 % at 16, and most, 20.0 %, at 16" in text
     assert "**natural, clean** has 90.0 % at 32, 45.0 % at 16, and most, 90.0 %, at 32" in text
-    text = pages.seen_roughness(figures)
+    text = views.seen_roughness(figures)
     assert "**at** 1.15, **natural** 2.15, **at-swa** 1.15." in text
     assert text.endswith("kernel by kernel: **natural** is rougher (p < 0.001).")
-    assert pages.seen_radial(figures).endswith("image: **at** 0, **natural** 2.")
+    assert views.seen_radial(figures).endswith("image: **at** 0, **natural** 2.")
 
 
 def test_smoke_numbers_carry_their_mark():
-    assert pages.mark("smoke") and pages.mark("mini") is None
-    assert "smoke-mark" in pages.history_table(HISTORY, "smoke")
-    assert "smoke-mark" not in pages.history_table(HISTORY, "mini")
-    assert "&lt;b&gt;" in pages.grid({"<b>": {"a": 0.5}}, "mini")  # nothing becomes markup
+    assert views.mark("smoke") and views.mark("mini") is None
+    assert "smoke-mark" in views.history_table(HISTORY, "smoke")
+    assert "smoke-mark" not in views.history_table(HISTORY, "mini")
+    assert "&lt;b&gt;" in views.grid({"<b>": {"a": 0.5}}, "mini")  # nothing becomes markup
 
 
 @pytest.fixture
@@ -67,64 +69,64 @@ def stored(tmp_path, monkeypatch):
 
     def write(folder, preset, label, seed=0, **content):
         path = tmp_path / folder / preset / label / f"seed{seed}.json"
-        results.write_json(path, {"scores": {}, "table1": {}, "history": HISTORY["at"], **content})
+        files.write_json(path, {"scores": {}, "table1": {}, "history": HISTORY["at"], **content})
     return write
 
 
 def test_smoke_shows_committed_mini_results_where_there_are_some(stored):
     own = config.load("smoke")
-    assert pages.shown(own) == ("smoke", {})
+    assert views.shown(own) == ("smoke", {})
     stored("results", "mini", "at", mark=1)
-    name, found = pages.shown(own)
+    name, found = views.shown(own)
     assert name == "mini" and found["at"][0]["mark"] == 1
-    assert pages.histories(found, ["at", "at-fr"]) == HISTORY
-    assert pages.shown(own, "smoke") == ("smoke", {})
+    assert views.histories(found, ["at", "at-fr"]) == HISTORY
+    assert views.shown(own, "smoke") == ("smoke", {})
 
 
 def test_a_badge_names_the_results_that_a_page_shows(stored):
     made = {"commit": "0123456789", "dirty": False, "device": "CPU", "threads": 1,
             "versions": {}, "date": "2026-01-02 03:04:05"}
-    assert "smoke-mark" in pages.badge(config.load("smoke"))
+    assert "smoke-mark" in views.badge(config.load("smoke"))
     stored("results", "mini", "at", provenance=made, seconds={"train": 60, "judge": 60})
     stored("results", "mini", "trades", provenance=made)
-    text = pages.badge(config.load("smoke"), ["at", "at-fr"])
+    text = views.badge(config.load("smoke"), ["at", "at-fr"])
     assert "<strong>mini</strong>" in text and "trades" not in text and "at-fr" not in text
     assert 'href="../../result-files/mini/at/seed0.json"' in text and "commit 0123456 ·" in text
-    assert ">trades</a>" in pages.badge(config.load("smoke"))
-    assert "not run" in pages.badge(config.load("smoke"), ["at-fr"])
+    assert ">trades</a>" in views.badge(config.load("smoke"))
+    assert "not run" in views.badge(config.load("smoke"), ["at-fr"])
 
 
 def test_own_results_stand_before_committed_ones(stored):
     stored("results", "mini", "at", mark="committed")
     stored("runs/results", "mini", "at", mark="own")
-    assert pages.shown(config.load("mini"))[1]["at"][0]["mark"] == "own"
+    assert views.shown(config.load("mini"))[1]["at"][0]["mark"] == "own"
 
 
 def test_figures_fall_back_to_the_own_run(stored):
     stored("results", "mini", "at")
     with pytest.raises(FileNotFoundError, match="run notebooks"):
-        pages.shown_file("figures", config.load("smoke"))
+        views.shown_file("figures", config.load("smoke"))
     stored("runs/results", "smoke", "figures", mark="own")
-    assert pages.shown_file("figures", config.load("smoke"))[1]["mark"] == "own"
+    assert views.shown_file("figures", config.load("smoke"))[1]["mark"] == "own"
     stored("results", "mini", "figures", mark="committed")
-    assert pages.shown_file("figures", config.load("smoke"))[1]["mark"] == "committed"
+    assert views.shown_file("figures", config.load("smoke"))[1]["mark"] == "committed"
 
 
 def test_table_1_as_lines():
-    score = results.score([True, False, True, True])
+    score = files.score([True, False, True, True])
     figures = {"table1": {"at": {"clean": {"32": score, "16": score}}}, "full_scale": None}
-    (bandwidths, accuracies, lows, highs), = pages.low_pass_lines(figures).values()
+    (bandwidths, accuracies, lows, highs), = views.low_pass_lines(figures).values()
     assert bandwidths == [32, 16] and accuracies == [0.75, 0.75]
     assert lows[0] < 0.75 < highs[0]
-    assert "75.0 [19.4, 99.4]" in pages.low_pass_table(figures, "mini")
+    assert "75.0 [19.4, 99.4]" in views.low_pass_table(figures, "mini")
 
 
 def test_legends_have_short_labels():
-    assert pages.short("at-fr@fr_transform=batch-class") == "at-fr, batch-class"
-    assert pages.short("at-fr@fr_transform=none") == "at-fr, no transform"
+    assert views.short("at-fr@fr_transform=batch-class") == "at-fr, batch-class"
+    assert views.short("at-fr@fr_transform=none") == "at-fr, no transform"
     label = "at@epochs=3"
-    line, = pages.lines({label: HISTORY["at"]}, ["test_pgd"])
-    assert line["label"] in pages.best({label: HISTORY["at"]}, "test_pgd")
+    line, = views.lines({label: HISTORY["at"]}, ["test_pgd"])
+    assert line["label"] in views.best({label: HISTORY["at"]}, "test_pgd")
 
 
 # --- can the numbers be trusted?
@@ -132,13 +134,13 @@ def test_legends_have_short_labels():
 
 def judged(**flags):
     """A result with these flags: strings of 0 and 1 per image."""
-    scores = {name: results.score([int(flag) for flag in text]) for name, text in flags.items()}
-    return {"scores": {"clean": results.score([1]), "cw": results.score([1]), **scores},
+    scores = {name: files.score([int(flag) for flag in text]) for name, text in flags.items()}
+    return {"scores": {"clean": files.score([1]), "cw": files.score([1]), **scores},
             "last": {}, "history": [], "checkpoint": "best"}
 
 
 def suspicious(result):
-    return {name for name, check in pages.masking(result).items() if check and check["suspicious"]}
+    return {name for name, check in views.masking(result).items() if check and check["suspicious"]}
 
 
 @pytest.mark.parametrize(("standing", "expected"), [(45, set()), (24, {"autoattack"})])
@@ -147,13 +149,13 @@ def test_a_far_stronger_autoattack_is_suspicious_a_stronger_one_is_not(standing,
                     aa="1" * standing + "0" * (50 - standing))
     result["scores"]["aa"]["stages"] = {"clean": 50, "fab-t": standing, "square": standing}
     result["zero_gradient"] = {"count": 0, "total": 100}
-    found = [(check["count"], check["total"]) for check in pages.masking(result).values()]
+    found = [(check["count"], check["total"]) for check in views.masking(result).values()]
     assert found == [(50 - standing, 50), (0, 100), (0, 50), (0, 100)]
     assert suspicious(result) == expected
 
 
 def test_the_table_says_what_makes_a_check_suspicious():
-    table = pages.masking_table({"at": judged(fgsm="1", pgd20="1", aa="1")}, "mini")
+    table = views.masking_table({"at": judged(fgsm="1", pgd20="1", aa="1")}, "mini")
     assert "above 10 % in the first column" in table and "above 0.2 % and 1 % in" in table
 
 
@@ -167,7 +169,7 @@ def test_a_natural_network_breaks_everywhere_and_is_not_suspected():
     ("0" * 8 + "1" * 92, "1" * 100, True), ("0" * 5 + "1" * 95, "1" * 100, False),
     ("0" * 8 + "1" * 92, "1" * 92 + "0" * 8, False), ("1" * 100, "0" * 8 + "1" * 92, False)])
 def test_one_step_better_than_twenty_is_suspicious_beyond_chance(fgsm, pgd20, expected):
-    check = pages.masking(judged(fgsm=fgsm, pgd20=pgd20, aa="1"))["fgsm"]
+    check = views.masking(judged(fgsm=fgsm, pgd20=pgd20, aa="1"))["fgsm"]
     assert check["suspicious"] is expected
     assert check["count"] == sum(a == "0" < b for a, b in zip(fgsm, pgd20, strict=True))
 
@@ -177,39 +179,39 @@ def test_one_step_better_than_twenty_is_suspicious_beyond_chance(fgsm, pgd20, ex
 def test_square_alone_is_suspicious_above_the_packages_threshold(only, total, expected):
     result = judged(fgsm="1", pgd20="1", aa="1" * total)
     result["scores"]["aa"]["stages"] = {"clean": total, "fab-t": total, "square": total - only}
-    assert pages.masking(result)["square"] \
+    assert views.masking(result)["square"] \
         == {"count": only, "total": total, "suspicious": expected}
 
 
 def test_what_a_result_lacks_is_not_run():
     result = judged(fgsm="11", pgd20="11", aa="10")
-    assert pages.masking(result)["square"] is pages.masking(result)["zero_gradient"] is None
-    assert pages.masking_table({"at": result}, "mini").count("<td>not run</td>") == 2
-    assert pages.overfitting(result) == {}
-    assert pages.overfitting_table({"at": result}, "mini").count("<td>—</td>") == 4
+    assert views.masking(result)["square"] is views.masking(result)["zero_gradient"] is None
+    assert views.masking_table({"at": result}, "mini").count("<td>not run</td>") == 2
+    assert views.overfitting(result) == {}
+    assert views.overfitting_table({"at": result}, "mini").count("<td>—</td>") == 4
 
 
 def test_robust_overfitting_is_what_the_last_checkpoint_loses_on_the_same_images():
     result = judged(fgsm="1", pgd20="1" * 40 + "0" * 60, aa="1")
-    result["last"] = {name: results.score([1] * 30 + [0] * 70) for name in ("clean", "pgd20")}
+    result["last"] = {name: files.score([1] * 30 + [0] * 70) for name in ("clean", "pgd20")}
     result["history"] = HISTORY["at"]
-    found = pages.overfitting(result)
+    found = views.overfitting(result)
     assert found["gap"] == pytest.approx(10) and found["p"] == pytest.approx(2 / 2**10)
     assert found["peak"] == pytest.approx(5)
-    assert pages.overfitting({**result, "checkpoint": "swa-best"})["peak"] == 0
-    table = pages.overfitting_table({"at": result}, "mini")
+    assert views.overfitting({**result, "checkpoint": "swa-best"})["peak"] == 0
+    table = views.overfitting_table({"at": result}, "mini")
     for cell in ("100.0", "30.0", "40.0", "10.0 (p = 0.002)", "5.0"):
         assert f"<td>{cell}</td>" in table
 
 
 def test_the_published_figures_stand_below_ours():
-    score = results.score([1, 0])
+    score = files.score([1, 0])
     result = {"seed": 0, "scores": dict.fromkeys(("clean", "fgsm", "pgd20", "cw", "aa"), score),
               "published": {"clean": 84.92, "aa": 53.08, "eps": 0.031}, "config": {"eps": 8 / 255}}
-    table = pages.benchmark_table({"published-x": result}, "mini")
+    table = views.benchmark_table({"published-x": result}, "mini")
     assert "<td>as published, eps = 0.031</td><td>84.92</td><td>—</td>" in table
     assert "<td>53.08</td></tr>" in table
     result["published"]["eps"] = 8 / 255
-    assert "<td>as published</td>" in pages.benchmark_table({"published-x": result}, "mini")
+    assert "<td>as published</td>" in views.benchmark_table({"published-x": result}, "mini")
     result["published"] = {"clean": None, "aa": None, "eps": 8 / 255}
-    assert "as published" not in pages.benchmark_table({"published-x": result}, "mini")
+    assert "as published" not in views.benchmark_table({"published-x": result}, "mini")

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.colors import to_rgba
 from matplotlib.text import Text
 
-from frlib import plots
+from frlib.publish import plots
 
 MARK = "smoke preset: not comparable with the paper"
 RNG = np.random.default_rng(0)

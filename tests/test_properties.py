@@ -14,7 +14,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from frlib import attacks, config, data, evaluate, losses, results, spectral, verdict
+from frlib import attacks, data, evaluate, losses, spectral
+from frlib.publish import claims
+from frlib.run import config, files
 
 few = settings(max_examples=25, derandomize=True, deadline=None, database=None,
                suppress_health_check=list(HealthCheck))
@@ -320,7 +322,7 @@ numbers = st.integers(-2**60, 2**60) | st.floats(allow_nan=False, allow_infinity
 plain_json = st.recursive(st.none() | st.booleans() | numbers | st.text(max_size=5),
                           lambda inner: st.lists(inner, max_size=4)
                           | st.dictionaries(st.text(max_size=5), inner, max_size=4), max_leaves=12)
-objects = st.dictionaries(st.text(max_size=5).filter(lambda key: key != results.CHECKSUM),
+objects = st.dictionaries(st.text(max_size=5).filter(lambda key: key != files.CHECKSUM),
                           plain_json, max_size=5)
 
 
@@ -335,8 +337,8 @@ def folder(tmp_path_factory):
 def test_a_json_file_with_a_flipped_bit_or_a_lost_end_is_named_or_reads_the_same(
         folder, content, position, bit, cut):
     path = folder / "file.json"
-    results.write_json(path, content)
-    assert results.read_json(path) == content
+    files.write_json(path, content)
+    assert files.read_json(path) == content
     whole = bytearray(path.read_bytes())
     place = int(position * len(whole))
     if cut:
@@ -345,7 +347,7 @@ def test_a_json_file_with_a_flipped_bit_or_a_lost_end_is_named_or_reads_the_same
         whole[place] ^= 1 << bit
     path.write_bytes(whole)
     try:
-        found = results.read_json(path)
+        found = files.read_json(path)
     except ValueError as error:
         assert str(error).startswith(f"{path}: damaged JSON (") and "delete it" in str(error)
     else:  # white space, or the checksum's own name
@@ -355,20 +357,20 @@ def test_a_json_file_with_a_flipped_bit_or_a_lost_end_is_named_or_reads_the_same
 @given(flags=st.lists(st.booleans(), max_size=70), more=st.integers(-9, 9))
 @few
 def test_flags_come_back_or_their_count_is_wrong(flags, more):
-    text = results.pack_flags(flags)
-    assert results.unpack_flags(text, len(flags)).tolist() == flags
+    text = files.pack_flags(flags)
+    assert files.unpack_flags(text, len(flags)).tolist() == flags
     if -(-(len(flags) + more) // 8) != -(-len(flags) // 8):
         with pytest.raises(ValueError, match=f"flags stored, {len(flags) + more} expected"):
-            results.unpack_flags(text, len(flags) + more)
+            files.unpack_flags(text, len(flags) + more)
 
 
 @given(correct=st.integers(0, 60), total=st.integers(1, 60))
 @few
 def test_an_interval_holds_its_share_and_shrinks_with_more_images(correct, total):
     correct = min(correct, total)
-    low, high = verdict.interval(correct, total)
+    low, high = claims.interval(correct, total)
     assert 0 <= low <= correct / total <= high <= 1
-    low_of_ten, high_of_ten = verdict.interval(10 * correct, 10 * total)
+    low_of_ten, high_of_ten = claims.interval(10 * correct, 10 * total)
     assert high_of_ten - low_of_ten < high - low
 
 

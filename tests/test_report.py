@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from frlib import config, judge, origin, report, tables, verdict
-from frlib.results import score, write_json
+from frlib.publish import book_tables, claims, markup, sources
+from frlib.run import config, evaluate_run, provenance
+from frlib.run.files import score, write_json
 
 pytestmark = pytest.mark.filterwarnings("error")
 N, AA = 200, 100
@@ -23,12 +24,12 @@ OURS = {"headline", "claims", "verdicts", "table1", "table2", "readings", "ablat
         "costs", "provenance"}  # of a preset's results
 MADE = {"commit": "0123456789abcdef", "dirty": True, "versions": {"torch": "2.11.0"},
         "device": "CPU Model(R) @ 2 GHz, 2 cores", "threads": 1, "date": "2026-01-02 03:04:05"}
-STATEMENTS = {s["id"]: s for s in verdict.paper()["statements"]}
+STATEMENTS = {s["id"]: s for s in claims.paper()["statements"]}
 
 
 @pytest.fixture(autouse=True)
 def current(monkeypatch):
-    monkeypatch.setattr(origin, "current_code", lambda: {"train": "new", "judge": "same"})
+    monkeypatch.setitem(provenance.NUMERICS, "train", 2)
 
 
 def first(count, total=N):
@@ -51,7 +52,7 @@ def result(label, *, pgd20=100, last=100, aa=50, clean=150, roughness=1.0, prese
                        "step_size": 4 / 255, "fr_lambda": 0.1, "swa_start": 0.75},
             "data": {"test": "abc"}, "seconds": {"train": 4000.0, "judge": 65.0},
             "warnings": ["w"], "provenance": MADE, "train_provenance": MADE,
-            "code": {"train": "old", "judge": "same"}}
+            "numerics": {"train": 1, "judge": 1}}
 
 
 def rows(natural_clean, natural_pgd, robust_clean, robust_pgd):
@@ -71,7 +72,7 @@ def as_paper(preset="mini"):
             result("at-fr-swa", pgd20=120, last=120, aa=80, clean=125)]
     made = {r["label"]: {0: {**r, "preset": preset}} for r in made}
     made["figures"] = {0: {"preset": preset, "seed": 0, "full_scale": None, "provenance": MADE,
-                           "seconds": 3.0, "code": "x",
+                           "seconds": 3.0, "numerics": {"figures": 1},
                            "table1": rows((180, 100), (0, 60), (150, 148), (90, 91))}}
     return made
 
@@ -85,27 +86,27 @@ def store(results, folder, preset="mini"):
 
 @pytest.fixture
 def good(tmp_path):
-    return report.collect("mini", store(as_paper(), tmp_path))
+    return book_tables.collect("mini", store(as_paper(), tmp_path))
 
 
 @pytest.mark.parametrize("correct, total, low, high", [
     (0, 10, 0.0, 0.3085), (10, 10, 0.6915, 1.0), (50, 100, 0.3983, 0.6017),
     (1, 1, 0.025, 1.0), (9_500, 10_000, 0.9455, 0.9542)])
 def test_interval_is_clopper_pearson(correct, total, low, high):
-    assert verdict.interval(correct, total) == pytest.approx((low, high), abs=5e-5)
+    assert claims.interval(correct, total) == pytest.approx((low, high), abs=5e-5)
 
 
 @pytest.mark.parametrize("correct, total", [(-1, 10), (11, 10), (0, 0)])
 def test_interval_refuses_what_is_no_accuracy(correct, total):
     with pytest.raises(ValueError, match=f"{correct} correct of {total}"):
-        verdict.interval(correct, total)
+        claims.interval(correct, total)
 
 
 @pytest.mark.parametrize("better, worse", [(0, 0), (1, 0), (5, 5), (10, 2), (40, 60), (2000, 2200)])
 def test_sign_flip_of_one_seed_is_exact_mcnemar(better, worse):
     differences = np.array([1] * better + [-1] * worse + [0] * 30)
     expected = stats.binomtest(better, better + worse).pvalue if better + worse else 1.0
-    assert verdict.sign_flip(differences) == pytest.approx(expected)
+    assert claims.sign_flip(differences) == pytest.approx(expected)
 
 
 def test_sign_flip_counts_every_choice_of_signs():
@@ -113,18 +114,18 @@ def test_sign_flip_counts_every_choice_of_signs():
     sums = [sum(d if k >> i & 1 else -d for i, d in enumerate(differences))
             for k in range(2 ** len(differences))]
     expected = np.mean(np.abs(sums) >= abs(differences.sum()))
-    assert verdict.sign_flip(differences) == pytest.approx(expected)
+    assert claims.sign_flip(differences) == pytest.approx(expected)
 
 
 def test_the_interval_of_a_paired_difference_is_agresti_and_mins():
     differences = [1] * 20 + [-1] * 40 + [0] * 100  # the example of R's PropCIs::diffpropci.mp
-    assert verdict.paired_interval(differences) == pytest.approx((-0.21601726, -0.03089632))
-    low, high = verdict.paired_interval([0] * 200)
+    assert claims.paired_interval(differences) == pytest.approx((-0.21601726, -0.03089632))
+    low, high = claims.paired_interval([0] * 200)
     assert low == -high and 0.005 < high < 0.015  # agreement on 200 images is not certainty
-    halves = verdict.paired_interval([0.5, -0.5, 0, 0])  # two seeds that disagree
+    halves = claims.paired_interval([0.5, -0.5, 0, 0])  # two seeds that disagree
     assert halves == pytest.approx((-1.96 * 1.5**0.5 / 6, 1.96 * 1.5**0.5 / 6), abs=1e-4)
     with pytest.raises(ValueError, match="at least one image"):
-        verdict.paired_interval([])
+        claims.paired_interval([])
 
 
 @pytest.mark.parametrize("better, worse, images", [(0.12, 0.10, 200), (0.02, 0.005, 1000),
@@ -132,12 +133,12 @@ def test_the_interval_of_a_paired_difference_is_agresti_and_mins():
 def test_the_interval_of_a_paired_difference_covers_the_truth(better, worse, images):
     draw = np.random.default_rng(0).choice([1, -1, 0], (400, images),
                                            p=[better, worse, 1 - better - worse])
-    ends = [verdict.paired_interval(row) for row in draw]
+    ends = [claims.paired_interval(row) for row in draw]
     assert np.mean([low <= better - worse <= high for low, high in ends]) > 0.92
 
 
 def test_claims_that_hold_are_reproduced(good):
-    verdicts = {i: verdict.verdict(s, good) for i, s in STATEMENTS.items()}
+    verdicts = {i: claims.verdict(s, good) for i, s in STATEMENTS.items()}
     rivals = {"C12", "C13", "C14"}
     assert {i for i, v in verdicts.items() if v == "reproduced"} == set(STATEMENTS) - rivals
     assert {verdicts[i] for i in rivals} == {"not run"}
@@ -145,15 +146,15 @@ def test_claims_that_hold_are_reproduced(good):
 
 def test_the_first_page_says_how_many_gains_are_reproduced(good):
     assert "\n11 of them say that the regulariser or averaging helps; of these C6, C7, C9, C10, " \
-        "C11, C15, C17, C18 are reproduced." in report.headline("mini", good)
-    assert "of these none is reproduced" in report.headline("mini", {})
+        "C11, C15, C17, C18 are reproduced." in book_tables.headline("mini", good)
+    assert "of these none is reproduced" in book_tables.headline("mini", {})
 
 
 def test_the_table_says_over_how_many_epochs_an_average_goes(good):
-    assert "Epochs in" not in report.table2("mini", good)
+    assert "Epochs in" not in book_tables.table2("mini", good)
     good["at-swa"][0] |= {"epoch": 3, "history": [{"epoch": 1}, *({"epoch": n, "swa_val_pgd": 0.1}
                                                                   for n in (2, 3, 4))]}
-    assert "averages that validation chose: AT-SWA 2." in report.table2("mini", good)
+    assert "averages that validation chose: AT-SWA 2." in book_tables.table2("mini", good)
 
 
 @pytest.mark.parametrize("ident, changes", [
@@ -164,7 +165,7 @@ def test_the_table_says_over_how_many_epochs_an_average_goes(good):
 def test_the_opposite_beyond_chance_is_not_reproduced(good, ident, changes):
     for label, values in changes.items():
         good[label][0] = result(label, **values)
-    assert verdict.verdict(STATEMENTS[ident], good) == "not reproduced"
+    assert claims.verdict(STATEMENTS[ident], good) == "not reproduced"
 
 
 @pytest.mark.parametrize("ident, changes", [
@@ -175,16 +176,16 @@ def test_what_chance_explains_is_within_noise(good, ident, changes):
     good["at-fr"][0] = result("at-fr", pgd20=110 if ident == "C6" else 100)
     for label, values in changes.items():
         good[label][0] = result(label, **values)
-    assert verdict.verdict(STATEMENTS[ident], good) == "within noise"
+    assert claims.verdict(STATEMENTS[ident], good) == "within noise"
 
 
 def test_pairing_decides_what_intervals_alone_would_not(good):
     good["at"][0]["scores"]["pgd20"], good["at-fr"][0]["scores"]["pgd20"] = first(100), first(110)
-    assert verdict.interval(100, N)[1] > verdict.interval(110, N)[0]
-    comparison, = verdict.evidence(STATEMENTS["C6"], good)
+    assert claims.interval(100, N)[1] > claims.interval(110, N)[0]
+    comparison, = claims.evidence(STATEMENTS["C6"], good)
     assert comparison["p"] == pytest.approx(2 / 2 ** 10)
     assert (comparison["left"], comparison["right"]) == pytest.approx((55, 50))
-    assert verdict.verdict(STATEMENTS["C6"], good) == "reproduced"
+    assert claims.verdict(STATEMENTS["C6"], good) == "reproduced"
 
 
 @pytest.mark.parametrize("natural, robust, expected", [
@@ -194,12 +195,12 @@ def test_pairing_decides_what_intervals_alone_would_not(good):
     ((60, 0), (90, 145), "within noise")])
 def test_change_compares_sizes_whatever_their_signs(good, natural, robust, expected):
     good["figures"][0]["table1"] = rows((180, 100), natural, (150, 148), robust)
-    assert verdict.verdict(STATEMENTS["C4"], good) == expected
+    assert claims.verdict(STATEMENTS["C4"], good) == expected
 
 
 def test_a_change_is_compared_by_size_and_so_is_its_interval(good):
     good["figures"][0]["table1"] = rows((180, 100), (60, 0), (150, 148), (90, 91))
-    comparison, = verdict.evidence(STATEMENTS["C4"], good)
+    comparison, = claims.evidence(STATEMENTS["C4"], good)
     assert (comparison["left"], comparison["right"]) == pytest.approx((30, 0.5))
     low, high = comparison["interval"]
     assert low < 29.5 < high and high - low < 14
@@ -207,59 +208,63 @@ def test_a_change_is_compared_by_size_and_so_is_its_interval(good):
 
 def test_filter_claims_in_both_directions(good):
     good["figures"][0]["table1"] = rows((180, 182), (60, 0), (150, 148), (90, 91))
-    assert verdict.verdict(STATEMENTS["C1"], good) == "not reproduced"
-    assert verdict.verdict(STATEMENTS["C2"], good) == "within noise"
+    assert claims.verdict(STATEMENTS["C1"], good) == "not reproduced"
+    assert claims.verdict(STATEMENTS["C2"], good) == "within noise"
 
 
 def test_several_seeds_count_an_image_once(good):
     good["at"][0]["scores"]["pgd20"], good["at-fr"][0]["scores"]["pgd20"] = first(106), first(110)
     for label in ("at", "at-fr"):
         good[label] |= {seed: copy.deepcopy(good[label][0]) for seed in (1, 2)}
-    comparison, = verdict.evidence(STATEMENTS["C6"], good)
+    comparison, = claims.evidence(STATEMENTS["C6"], good)
     assert comparison["p"] == pytest.approx(2 / 2 ** 4)  # four images, not twelve
-    assert report.bars(good)["at-fr"]["PGD-20"] == pytest.approx((0.55, *verdict.interval(110, N)))
+    assert book_tables.bars(good)["at-fr"]["PGD-20"] == pytest.approx(
+        (0.55, *claims.interval(110, N))
+    )
     del good["at"][0], good["at-fr"][1], good["at-fr"][2]
-    assert verdict.verdict(STATEMENTS["C6"], good) == "not run"  # no seed in common
+    assert claims.verdict(STATEMENTS["C6"], good) == "not run"  # no seed in common
 
 
 def test_several_seeds_show_their_mean_deviation_and_number(good):
     for seed, correct in enumerate((100, 110, 120)):  # 50, 55 and 60 %: 5 points apart
         good["at"][seed] = {**copy.deepcopy(good["at"][0])}
         good["at"][seed]["scores"]["pgd20"] = first(correct)
-    low, high = (f"{100 * end:.1f}" for end in verdict.interval(110, N))
-    text = report.table2("mini", good)
+    low, high = (f"{100 * end:.1f}" for end in claims.interval(110, N))
+    text = book_tables.table2("mini", good)
     assert f"  - 55.0 [{low}, {high}] ± 5.0 (3 seeds)" in text
     assert "mean ± standard deviation of seeds 0, 1, 2" in text
     del good["at"][1], good["at"][2]
-    assert "±" not in report.table2("mini", good) and ", seed 0." in report.table2("mini", good)
+    assert "±" not in book_tables.table2("mini", good) and ", seed 0." in book_tables.table2(
+        "mini", good
+    )
 
 
 def test_other_test_data_are_no_evidence(good):
     good["at"][0]["data"]["test"] = "other"
     with pytest.raises(ValueError, match="C6.*different test data"):
-        verdict.verdict(STATEMENTS["C6"], good)
+        claims.verdict(STATEMENTS["C6"], good)
 
 
 def test_another_radius_is_no_evidence(good):
     good["at"][0]["config"]["judge_eps"] = 0.031
     with pytest.raises(ValueError, match="C6.*attacked within different radii"):
-        verdict.verdict(STATEMENTS["C6"], good)
+        claims.verdict(STATEMENTS["C6"], good)
     good["at-fr"][0]["config"] |= {"judge_eps": 0.031, "eps": 0.5}
-    assert verdict.verdict(STATEMENTS["C6"], good) == "reproduced"
+    assert claims.verdict(STATEMENTS["C6"], good) == "reproduced"
 
 
 def test_missing_attack_or_folder_is_not_run(good):
     del good["at"][0]["scores"]["aa"]
-    assert verdict.verdict(STATEMENTS["C7"], good) == "not run"
-    assert verdict.verdict(STATEMENTS["C6"], good) == "reproduced"
-    assert report.collect("mini", "nowhere") == {}
-    assert {verdict.verdict(s, {}) for s in STATEMENTS.values()} == {"not run"}
+    assert claims.verdict(STATEMENTS["C7"], good) == "not run"
+    assert claims.verdict(STATEMENTS["C6"], good) == "reproduced"
+    assert book_tables.collect("mini", "nowhere") == {}
+    assert {claims.verdict(s, {}) for s in STATEMENTS.values()} == {"not run"}
 
 
 def test_first_folder_wins_per_label_and_seed(tmp_path):
     fresh = store({"at": {0: result("at", pgd20=10)}}, tmp_path / "fresh")
     published = store({"at": {0: result("at"), 1: result("at")}}, tmp_path / "published")
-    found = report.collect("mini", fresh, published)["at"]
+    found = book_tables.collect("mini", fresh, published)["at"]
     assert [found[k]["scores"]["pgd20"]["correct"] for k in (0, 1)] == [10, 100]
     assert found[0]["file"].endswith("fresh/mini/at/seed0.json")
 
@@ -271,7 +276,7 @@ def test_damaged_files_are_named(tmp_path, name, text, message):
     (tmp_path / "mini" / "at").mkdir(parents=True)
     (tmp_path / "mini" / "at" / name).write_text(text)
     with pytest.raises(ValueError, match=message):
-        report.collect("mini", tmp_path)
+        book_tables.collect("mini", tmp_path)
 
 
 @pytest.mark.parametrize("preset, made", [("mini", True), ("smoke", True), ("mini", False),
@@ -279,7 +284,7 @@ def test_damaged_files_are_named(tmp_path, name, text, message):
 def test_pages(tmp_path, preset, made):
     if made:
         store(as_paper(preset), tmp_path, preset)
-    report.write_pages(tmp_path / "out", preset, tmp_path)
+    book_tables.write_pages(tmp_path / "out", preset, tmp_path)
     assert {p.stem for p in (tmp_path / "out").glob("*.md")} == {*NAMES, "badge"}
     for stem, name in NAMES.items():
         text = (tmp_path / "out" / f"{stem}.md").read_text()
@@ -299,37 +304,37 @@ def cells(text):
 
 
 def test_paper_tables_equal_claims():
-    head, *body = cells(report.paper_table2())
-    table = verdict.paper()["table2"]
+    head, *body = cells(book_tables.paper_table2())
+    table = claims.paper()["table2"]
     assert head[1:] == list(table["column_titles"].values())
     assert {row[0]: list(map(float, row[1:])) for row in body} == {
         table["row_titles"][m]: list(v.values()) for m, v in table["rows"].items()}
-    _, *body = cells(report.paper_table1())
+    _, *body = cells(book_tables.paper_table1())
     assert [list(map(float, row[2:])) for row in body] == [
-        list(row["accuracy"].values()) for row in verdict.paper()["table1"]["rows"]]
+        list(row["accuracy"].values()) for row in claims.paper()["table1"]["rows"]]
 
 
 def test_ours_stands_beside_the_paper(good):
-    _, *body = cells(report.table2("mini", good))
+    _, *body = cells(book_tables.table2("mini", good))
     ours = dict(zip([row[0] for row in body[::2]], body[1::2], strict=True))
     assert ours["AT"] == ["", "ours", "80.0 [73.8, 85.3]", "42.5 [35.6, 49.7]",
                           "40.0 [33.2, 47.1]", "37.5 [30.8, 44.6]", "30.0 [21.2, 40.0]"]
     assert ours["TRADES"][2:] == ["not run"] * 5
-    assert set(verdict.paper()["table2"]["row_titles"].values()) | {"Natural"} == set(ours)
-    page = report.table2_html("mini", good)
+    assert set(claims.paper()["table2"]["row_titles"].values()) | {"Natural"} == set(ours)
+    page = book_tables.table2_html("mini", good)
     assert "C&amp;W" in page and "30.0 [21.2, 40.0]" in page and "smoke-mark" not in page
-    assert report.table2_html("smoke", good).startswith(tables.SMOKE)
+    assert book_tables.table2_html("smoke", good).startswith(markup.SMOKE)
 
 
 def test_table1_readings_and_claims(good):
-    _, *body = cells(report.table1("mini", good))
+    _, *body = cells(book_tables.table1("mini", good))
     assert len(body) == 10 and body[2][1:3] == ["ResNet-18", "not run"]
     assert body[1][2] == "90.0 [85.0, 93.8]" and body[-1][2] == "45.0 [38.0, 52.2]"
     good["figures"][0]["full_scale"] = rows((180, 9), (0, 60), (1, 1), (1, 1))["natural"]
-    assert "first 200 test images of CIFAR-10" in report.table1("mini", good)
-    _, *body = cells(report.readings("mini", good))
+    assert "first 200 test images of CIFAR-10" in book_tables.table1("mini", good)
+    _, *body = cells(book_tables.readings("mini", good))
     assert [row[-1] for row in body] == ["—", "0.123", "not run", "—", "0.123", "not run"]
-    body = {row[0]: row for row in cells(report.claims("mini", good))[1:]}
+    body = {row[0]: row for row in cells(book_tables.claims("mini", good))[1:]}
     assert body["C6"][2:] == ["59.49 > 55.01", "55.0 > 40.0 (p < 0.001; 200 images)",
                               "**reproduced**"]
     assert body["C15"][2] == "about 5 > 0" and body["C5"][2] == "—"
@@ -337,7 +342,7 @@ def test_table1_readings_and_claims(good):
 
 
 def test_scope_says_what_is_compared():
-    body = {row[0]: row for row in cells(report.scope())[1:]}
+    body = {row[0]: row for row in cells(book_tables.scope())[1:]}
     assert set(body) == set(STATEMENTS)
     assert body["C1"][3] == "PGD-20, natural network: bandwidth 20 > no filter"
     assert body["C3"][3] == "clean, change from no filter to bandwidth 16: natural > robust network"
@@ -349,8 +354,8 @@ def test_scope_says_what_is_compared():
 def test_verdicts_are_differences_with_intervals(good):
     good["at-fr"][0] = result("at-fr", pgd20=90, aa=60)
     good["at"][0] = result("at", pgd20=80, aa=60)
-    body = {row[0]: row for row in cells(report.verdicts("mini", good))[1:]}
-    low, high = verdict.paired_interval([1] * 10 + [0] * 190)
+    body = {row[0]: row for row in cells(book_tables.verdicts("mini", good))[1:]}
+    low, high = claims.paired_interval([1] * 10 + [0] * 190)
     assert body["C6"][1:] == ["+4.48", f"+5.0 [{100 * low:+.1f}, {100 * high:+.1f}] (p = 0.002)",
                               "**reproduced**"]
     assert body["C7"][2].startswith("+0.0 [") and body["C7"][3] == "**within noise**"
@@ -367,35 +372,37 @@ def ablated(good):
 
 
 def test_an_open_detail_is_worth_the_paired_difference_to_its_base(good):
-    _, *table = cells(report.ablations("mini", ablated(good)))
+    _, *table = cells(book_tables.ablations("mini", ablated(good)))
     body = {re.search(r"\((.*)\)$", row[2])[1]: row[3:] for row in table}
-    low, high = (100 * end for end in verdict.paired_interval([1] * 4 + [0] * 196))
+    low, high = (100 * end for end in claims.paired_interval([1] * 4 + [0] * 196))
     row = body["`at-fr@fr_transform=batch-class`"]
     assert table[0][0] == "The DFT" and row[0].startswith("+0.0 [-")
     assert row[1:] == [f"+2.0 [{low:+.1f}, {high:+.1f}]", "-10.0 [-15.9, -3.7]"]
     last = body["`at`, last checkpoint"]  # 80 of 200 right at best, 40 at last
     assert last[1].startswith("-20.0 [") and last[2] == "not run"
     assert body["`at-swa@swa_batchnorm=running`"] == ["not run"] * 3
-    assert len(cells(report.ablations("mini", {}))) \
-        == 1 + sum("run" in entry for entry in verdict.paper()["open_details"])
+    assert len(cells(book_tables.ablations("mini", {}))) \
+        == 1 + sum("run" in entry for entry in claims.paper()["open_details"])
 
 
 def test_effects_are_what_the_table_says(good):
-    found = report.effects(ablated(good))
+    found = book_tables.effects(ablated(good))
     assert set(found) == {"at-fr@fr_transform=batch-class", "at, last checkpoint"}
     difference, low, high = found["at-fr@fr_transform=batch-class"]["AutoAttack"]
     assert difference == pytest.approx(-10) and low < -10 < high
-    assert set(found["at, last checkpoint"]) == {"Clean", "PGD-20"} and report.effects({}) == {}
+    assert (
+        set(found["at, last checkpoint"]) == {"Clean", "PGD-20"} and book_tables.effects({}) == {}
+    )
 
 
 def test_an_effect_needs_the_same_images(good):
     ablated(good)["at-fr"][0]["data"]["test"] = "other"
     with pytest.raises(ValueError, match="The DFT: .*different test data"):
-        report.ablations("mini", good)
+        book_tables.ablations("mini", good)
 
 
 def test_settings_stand_beside_the_papers(good):
-    body = {row[0]: row[1:] for row in cells(report.settings("mini", good))[1:]}
+    body = {row[0]: row[1:] for row in cells(book_tables.settings("mini", good))[1:]}
     assert body["Network"] == ["wrn-34-10", "resnet8-32"] and body["λ"] == ["0.1", "0.1"]
     assert body["Training images"] == ["45,000", "8,000"]
     assert body["Test images"] == ["10,000", "all"]
@@ -403,55 +410,57 @@ def test_settings_stand_beside_the_papers(good):
     assert body["Its step α"] == ["2/255", "4/255"]
     assert body["Averaging starts after epoch"] == ["75", "11"]
     good["at"][0]["config"]["fr_lambda"] = 0.5
-    assert "0.1 / 0.5" in report.settings("mini", good).replace("0.5 / 0.1", "0.1 / 0.5")
-    assert {row[2] for row in cells(report.settings("mini", {}))[1:]} == {"not run"}
+    assert "0.1 / 0.5" in book_tables.settings("mini", good).replace("0.5 / 0.1", "0.1 / 0.5")
+    assert {row[2] for row in cells(book_tables.settings("mini", {}))[1:]} == {"not run"}
 
 
 def test_costs_count_a_training_once(good):
     del good["figures"]
-    body = cells(report.costs("mini", good))[1:]
+    body = cells(book_tables.costs("mini", good))[1:]
     # natural, at with at-swa, at-fr with at-fr-swa: three trainings of 4,000 s, five judgements
     assert body == [["CPU Model(R) @ 2 GHz, 2 cores, threads: 1", "3", "3 h 20 min", "67 min",
                      "5", "5 min"]]
     good["at"][0]["train_provenance"] = {**MADE, "device": "GPU"}
-    *devices, total = (row[:3] for row in cells(report.costs("mini", good))[1:])
+    *devices, total = (row[:3] for row in cells(book_tables.costs("mini", good))[1:])
     assert ["GPU, threads: 1", "1", "67 min"] in devices and total == ["all", "3", "3 h 20 min"]
-    assert cells(report.costs("mini", {}))[1] == ["not run"] + ["—"] * 5
+    assert cells(book_tables.costs("mini", {}))[1] == ["not run"] + ["—"] * 5
 
 
-def test_provenance_tells_when_code_has_changed(good):
-    body = {row[0]: row for row in cells(report.provenance("mini", good))[1:]}
+def test_provenance_tells_when_todays_code_gives_other_numbers(good):
+    body = {row[0]: row for row in cells(book_tables.provenance("mini", good))[1:]}
     assert set(body) == {f"`{label}`" for label in good}
     assert body["`at`"][1:11] == ["0", "0123456+dirty", "CPU Model(R) @ 2 GHz, 2 cores", "1",
                                   "2.11.0", "67 min", "65 s", "2026-01-02 03:04:05", "1",
-                                  "train code since changed"]
-    good["at"][0]["code"]["train"] = "new"
-    assert "as now" in cells(report.provenance("mini", good))[1]
+                                  "train changed since"]
+    good["at"][0]["numerics"]["train"] = 2
+    assert "as now" in cells(book_tables.provenance("mini", good))[1]
 
 
 def test_a_badge_says_what_made_a_page(good):
     for label in ("natural", "at-swa", "at-fr", "at-fr-swa", "figures"):
         del good[label]
-    text = report.badge("mini", good)
+    text = book_tables.badge("mini", good)
     for fact in ("Preset <strong>mini</strong>", "seed 0", "CPU Model(R) @ 2 GHz, 2 cores",
                  "commit 0123456+dirty", "68 min of computing", "2026-01-02",
                  '<a href="../result-files/mini/at/seed0.json">at</a>',
-                 "older than the code: train changed since"):
+                 "code gives other numbers: train changed since"):
         assert fact in text
     assert text.startswith('<p class="origin">')
-    good["at"][0]["code"]["train"] = "new"
-    assert "older" not in report.badge("mini", good) and "code as now" in report.badge("mini", good)
+    good["at"][0]["numerics"]["train"] = 2
+    assert "stale" not in book_tables.badge("mini", good)
     good["at"][2] = copy.deepcopy(good["at"][0])
-    text = report.badge("mini", good, up="../..")
+    text = book_tables.badge("mini", good, up="../..")
     folder = '<a href="../../result-files/mini/at'
     assert f'at ({folder}/seed0.json">0</a>, {folder}/seed2.json">2</a>)' in text
     assert "seeds 0, 2" in text
-    assert "smoke-mark" in report.badge("smoke", good) and "not run" in report.badge("mini", {})
+    assert "smoke-mark" in book_tables.badge("smoke", good) and "not run" in book_tables.badge(
+        "mini", {}
+    )
 
 
 def test_every_link_of_the_pages_leads_to_a_copy(tmp_path):
     store(as_paper() | {"at@epochs=3,lr=0.5": {1: result("at@epochs=3,lr=0.5")}}, tmp_path)
-    report.write_pages(tmp_path / "out", "mini", tmp_path)
+    book_tables.write_pages(tmp_path / "out", "mini", tmp_path)
     for page in ("badge", "provenance"):
         text = (tmp_path / "out" / f"{page}.md").read_text()
         links = re.findall('href="../(result-files/[^"]+)"', text)
@@ -463,21 +472,21 @@ def test_every_link_of_the_pages_leads_to_a_copy(tmp_path):
 
 def test_bars_leave_out_what_was_not_run(good):
     del good["at"][0]["scores"]["aa"]
-    table = report.bars(good)
+    table = book_tables.bars(good)
     assert list(table) == ["at", "at-swa", "at-fr", "at-fr-swa", "natural"]
     assert list(table["at"]) == ["Clean", "FGSM", "PGD-20", "C&W"]
-    assert table["at-fr"]["PGD-20"] == pytest.approx((0.55, *verdict.interval(110, N)))
-    assert report.bars({}) == {}
+    assert table["at-fr"]["PGD-20"] == pytest.approx((0.55, *claims.interval(110, N)))
+    assert book_tables.bars({}) == {}
 
 
 def test_claims_at_the_end_of_a_notebook():
-    text = report.claims_html("smoke", {}, ["C6"])
+    text = book_tables.claims_html("smoke", {}, ["C6"])
     assert "C6" in text and "C7" not in text and "not run" in text and "smoke-mark" in text
 
 
 def test_the_follow_up_says_not_run_until_it_is():
-    assert "not run" in report.follow_up({})
-    text = report.follow_up({"at-sar": {0: result("at-sar") | {"file": "x.json"}}})
+    assert "not run" in book_tables.follow_up({})
+    text = book_tables.follow_up({"at-sar": {0: result("at-sar") | {"file": "x.json"}}})
     assert "`at-sar`" in text and "{list-table}" in text and "not comparable" not in text
     assert ":name: follow-up" in text and ":name: provenance-follow-up" in text
 
@@ -487,7 +496,7 @@ def test_the_hours_of_a_preset_count_a_training_once():
             "provenance": {"device": "Card Y", "threads": 1}}
     results = {label: {0: {**made, "seconds": {"train": 7200, "judge": 1800}}}
                for label in ("at-fr", "at-fr-swa", "at-fr@fr_transform=none")}
-    head, row, empty = cells(origin.preset_costs({"mini": results, "paper": {}}))
-    listed = sum(len(judge.siblings(run)) for run in config.load("mini").runs)
+    head, row, empty = cells(sources.preset_costs({"mini": results, "paper": {}}))
+    listed = sum(len(evaluate_run.siblings(run)) for run in config.load("mini").runs)
     assert row == ["`mini`", f"2 of {listed}", "4", "1.5", "1.5"]
     assert empty[2:] == ["not measured"] * 3 and len(head) == len(row)

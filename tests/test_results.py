@@ -12,20 +12,20 @@ import numpy as np
 import pytest
 import torch
 
-from frlib import results
-from frlib.results import (
+from frlib.run import files
+from frlib.run import provenance as made
+from frlib.run.files import (
     atomic,
     file_checksum,
     lock,
     pack_flags,
-    provenance,
     read_json,
     unpack_flags,
     write_json,
 )
 
 
-def files(folder):
+def listing(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
@@ -36,7 +36,7 @@ def test_json_comes_back_as_written_and_folders_are_made(tmp_path):
     path = tmp_path / "a" / "b.json"
     write_json(path, {"x": 0.1, "names": ["a"], "none": None})
     assert read_json(path) == {"x": 0.1, "names": ["a"], "none": None}
-    assert path.read_text().endswith("}\n") and files(path.parent) == ["b.json"]
+    assert path.read_text().endswith("}\n") and listing(path.parent) == ["b.json"]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError, RuntimeError])
@@ -48,7 +48,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, error):
         temporary.write_text("half a fi")
         assert read_json(path) == {"old": 1}
         raise error("stop")
-    assert read_json(path) == {"old": 1} and files(tmp_path) == ["a.json"]
+    assert read_json(path) == {"old": 1} and listing(tmp_path) == ["a.json"]
 
 
 def test_the_new_file_appears_only_when_it_is_whole(tmp_path):
@@ -56,7 +56,7 @@ def test_the_new_file_appears_only_when_it_is_whole(tmp_path):
     with atomic(path) as temporary:
         temporary.write_text("new")
         assert not path.exists() and temporary.parent == tmp_path
-    assert path.read_text() == "new" and files(tmp_path) == ["a.txt"]
+    assert path.read_text() == "new" and listing(tmp_path) == ["a.txt"]
 
 
 def test_a_full_disk_names_the_file_and_keeps_the_old_one(tmp_path, monkeypatch):
@@ -69,7 +69,7 @@ def test_a_full_disk_names_the_file_and_keeps_the_old_one(tmp_path, monkeypatch)
     with pytest.raises(OSError, match=f"cannot write {re.escape(str(path))} .*No space left on "
                                       "device.*what was there before is intact"):
         write_json(path, {"new": 2})
-    assert read_json(path) == {"old": 1} and files(tmp_path) == ["a.json"]
+    assert read_json(path) == {"old": 1} and listing(tmp_path) == ["a.json"]
 
 
 @pytest.mark.parametrize("content", [{"x": float("nan")}, {"x": float("inf")}, {"x": {1, 2}}])
@@ -78,7 +78,7 @@ def test_what_is_no_strict_json_is_refused_before_anything_is_touched(tmp_path, 
     write_json(path, {"old": 1})
     with pytest.raises((ValueError, TypeError), match="JSON"):
         write_json(path, content)
-    assert read_json(path) == {"old": 1} and files(tmp_path) == ["a.json"]
+    assert read_json(path) == {"old": 1} and listing(tmp_path) == ["a.json"]
 
 
 @pytest.mark.parametrize("content", [b"", b'{"a": 1', b"\xff\xfe{}", b"{'a': 1}"])
@@ -112,7 +112,7 @@ def test_too_few_flags_are_an_error():
 
 def test_a_score_counts_its_flags():
     flags = torch.tensor([True, False, True])
-    score = results.score(flags)
+    score = files.score(flags)
     assert score == {"correct": 2, "total": 3, "flags": pack_flags(flags)}
     assert json.loads(json.dumps(score)) == score
 
@@ -128,17 +128,18 @@ def fake_git(monkeypatch, answers):
         assert kwargs["check"]  # or a failing git would pass for an empty answer
         return subprocess.CompletedProcess(command, 0, stdout=answer, stderr="")
     monkeypatch.setattr(subprocess, "run", run)
-    monkeypatch.setattr(results, "_commit", results._commit.__wrapped__)  # else asked once
+    own = getattr(made._commit, "__wrapped__", made._commit)
+    monkeypatch.setattr(made, "_commit", own)  # else asked once
 
 
 @pytest.mark.parametrize(("status", "dirty"), [("", False), (" M frlib/train.py\n", True)])
 def test_provenance_says_commit_versions_device_and_threads(monkeypatch, status, dirty):
-    fake_git(monkeypatch, {"rev-parse": "0123abc\n", "status": status})
-    facts = provenance()
+    fake_git(monkeypatch, {"ls-files": "", "rev-parse": "0123abc\n", "status": status})
+    facts = made.provenance()
     assert (facts["commit"], facts["dirty"]) == ("0123abc", dirty)
     assert facts["versions"]["torch"] == torch.__version__.split("+")[0] \
         or facts["versions"]["torch"] == torch.__version__
-    assert facts["versions"].keys() == {"python", *results.LIBRARIES}
+    assert facts["versions"].keys() == {"python", *made.LIBRARIES}
     assert facts["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
     assert facts["device"].startswith("CPU ") and facts["threads"] == torch.get_num_threads()
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", facts["date"])
@@ -146,41 +147,42 @@ def test_provenance_says_commit_versions_device_and_threads(monkeypatch, status,
 
 
 def test_the_commit_is_that_of_the_process_whatever_is_committed_later(monkeypatch):
-    fake_git(monkeypatch, {"rev-parse": "0123abc\n", "status": ""})
-    monkeypatch.setattr(results, "_commit", cache(results._commit))
-    first = provenance()
+    fake_git(monkeypatch, {"ls-files": "", "rev-parse": "0123abc\n", "status": ""})
+    monkeypatch.setattr(made, "_commit", cache(made._commit))
+    first = made.provenance()
     fake_git_again = subprocess.CompletedProcess([], 0, stdout="4567def\n", stderr="")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: fake_git_again)
-    assert provenance()["commit"] == first["commit"] == "0123abc"
+    assert made.provenance()["commit"] == first["commit"] == "0123abc"
 
 
 def test_an_earlier_part_of_the_work_stays_in_the_provenance(monkeypatch):
-    monkeypatch.setattr(results, "_commit", lambda: {"commit": "0123abc", "dirty": False})
-    first = provenance() | {"date": "2026-01-01 00:00:00"}
-    again = provenance(before=first)
+    monkeypatch.setattr(made, "_commit", lambda: {"commit": "0123abc", "dirty": False})
+    first = made.provenance() | {"date": "2026-01-01 00:00:00"}
+    again = made.provenance(before=first)
     assert "earlier" not in again and again["date"] > first["date"]
-    monkeypatch.setattr(results, "_commit", lambda: {"commit": "4567def", "dirty": False})
-    second = provenance(before=first)
+    monkeypatch.setattr(made, "_commit", lambda: {"commit": "4567def", "dirty": False})
+    second = made.provenance(before=first)
     assert second["commit"] == "4567def" and second["earlier"] == [first]
-    third = provenance(before=second, processes=2)
+    third = made.provenance(before=second, processes=2)
     assert third["processes"] == 2 and [part["commit"] for part in third["earlier"]] \
         == ["0123abc", "4567def"]
-    assert provenance(before=third, processes=2)["earlier"] == third["earlier"]
+    assert made.provenance(before=third, processes=2)["earlier"] == third["earlier"]
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError("git"),
                                    subprocess.CalledProcessError(128, "git"),
                                    subprocess.TimeoutExpired("git", 20)])
 def test_without_git_the_commit_is_unknown(monkeypatch, error):
-    fake_git(monkeypatch, {"rev-parse": error, "status": ""})
-    facts = provenance()
-    assert facts["commit"] == "unknown" and facts["dirty"] is None
+    for asked in ("ls-files", "rev-parse"):  # the first: a copy inside another repository
+        fake_git(monkeypatch, {"ls-files": "", "rev-parse": "0", "status": "", asked: error})
+        facts = made.provenance()
+        assert facts["commit"] == "unknown" and facts["dirty"] is None
 
 
 def test_a_missing_library_is_told(monkeypatch):
-    fake_git(monkeypatch, {"rev-parse": "0", "status": ""})
-    monkeypatch.setattr(results, "LIBRARIES", ("torch", "no-such-library"))
-    assert provenance()["versions"]["no-such-library"] == "not installed"
+    fake_git(monkeypatch, {"ls-files": "", "rev-parse": "0", "status": ""})
+    monkeypatch.setattr(made, "LIBRARIES", ("torch", "no-such-library"))
+    assert made.provenance()["versions"]["no-such-library"] == "not installed"
 
 
 def test_checksums_follow_the_content(tmp_path):
@@ -214,6 +216,6 @@ def test_the_lock_is_freed_by_an_error(tmp_path):
 def test_json_keeps_every_value_and_puts_numbers_on_one_line(tmp_path):
     content = {"a": [1, -2.5e-07, 3], "b": [[1.0, 2.0], [3.0, 4.0]], "c": [],
                "d": ["[1,  2]", None]}
-    results.write_json(tmp_path / "x.json", content)
-    assert results.read_json(tmp_path / "x.json") == content
+    files.write_json(tmp_path / "x.json", content)
+    assert files.read_json(tmp_path / "x.json") == content
     assert "[ 1, -2.5e-07, 3 ]" in (tmp_path / "x.json").read_text()

@@ -1,5 +1,6 @@
 """A run's folder: what belongs in it, what is refused, and what a kill leaves behind."""
 
+import dataclasses
 import json
 import shutil
 
@@ -8,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from frlib import config, data, judge, results, runs, train
+from frlib import data, train
+from frlib.run import config, evaluate_run, files, folder, provenance
 
 PRESET = """preset: of-images
 settings:
@@ -24,7 +26,7 @@ settings:
   aa_images: 1
   threads: 1
 """
-FACTS = {"code": "abc", "data_files": ""}
+FACTS = {"numerics": 1, "data_files": ""}
 
 
 def images(root, *, classes, count, seed):
@@ -52,12 +54,14 @@ def test_a_run_and_its_result_are_not_served_for_other_images(tmp_path, settings
     ours, theirs = (images(tmp_path / name, classes=4, count=6 + i, seed=i)
                     for i, name in enumerate("ab"))
     run = train.train(settings(ours))
-    result = judge.judge(settings(ours))
-    assert train.train(settings(ours)).dir == run.dir and judge.judge(settings(ours)) == result
+    result = evaluate_run.judge(settings(ours))
+    assert (
+        train.train(settings(ours)).dir == run.dir and evaluate_run.judge(settings(ours)) == result
+    )
     with pytest.raises(RuntimeError, match="holds a run with other settings .data_files = "):
         train.train(settings(theirs))
     with pytest.raises(FileExistsError, match="exists and differs in data_files"):
-        judge.judge(settings(theirs))
+        evaluate_run.judge(settings(theirs))
     shutil.rmtree(ours / "train")
     with pytest.raises(FileNotFoundError, match="folder: no folder .*train"):
         train.train(settings(ours))
@@ -83,36 +87,57 @@ def test_too_few_classes_for_autoattack_are_refused_before_training(tmp_path, se
     ({"attack_precision": "float32"}, "attack_precision = 'bfloat16' there, 'float32' asked for"),
     ({"data_files": "123"}, "data_files = '' there, '123' asked for")])
 def test_a_run_made_otherwise_is_refused(settings, facts, message):
-    run = runs.open_run(settings())
-    results.write_json(run.dir / "config.json", {**run.config.group("train"), **FACTS,
+    run = folder.open_run(settings())
+    files.write_json(run.dir / "config.json", {**run.config.group("train"), **FACTS,
                                                  "attack_precision": "bfloat16"})
-    assert runs.is_this(run, FACTS)
+    folder.check(run, FACTS)
     with pytest.raises(RuntimeError, match=message):
-        runs.is_this(run, FACTS | facts)
+        folder.check(run, FACTS | facts)
 
 
-def test_runs_of_older_codes_stay_apart_and_the_log_in_place(settings):
-    run = runs.open_run(settings())
+def test_a_setting_that_did_not_exist_then_had_its_default(settings):
+    run = folder.open_run(settings())
+    stored = {k: v for k, v in run.config.group("train").items() if k != "normalise"}
+    files.write_json(run.dir / "config.json", {**stored, **FACTS})
+    folder.check(run, FACTS)
+    run = dataclasses.replace(run, config=settings(normalise=True))
+    with pytest.raises(RuntimeError, match="normalise = False there, True asked for"):
+        folder.check(run, FACTS)
+
+
+def test_an_unfinished_run_of_other_numerics_does_not_go_on_and_a_finished_one_stays(
+        settings, caplog):
+    run = folder.open_run(settings())
+    files.write_json(run.dir / "config.json", {**run.config.group("train"), **FACTS})
+    with pytest.raises(RuntimeError, match="version 1, today's is 2; --redo trains it again"):
+        folder.check(run, FACTS | {"numerics": 2})
+    files.write_json(run.dir / "finished.json", {})
+    before = sorted(run.dir.iterdir())
+    folder.check(run, FACTS | {"numerics": 2})
+    assert "--redo trains it again" in caplog.text and sorted(run.dir.iterdir()) == before
+
+
+def test_what_is_redone_is_kept_and_the_log_stays_in_place(settings):
+    run = folder.open_run(settings())
     run.dir.mkdir(parents=True)
     (run.dir / "train.log").write_text("being written")
-    for weights, code in (("first", "a"), ("second", "b"), ("third", "a")):
-        results.write_json(run.dir / "config.json",
-                           {**run.config.group("train"), **FACTS, "code": code})
+    for weights in ("first", "second", "third"):
         (run.dir / "best.pt").write_text(weights)
-        assert not runs.is_this(run, FACTS)
-    found = {path.parent.name: path.read_text() for path in run.dir.glob("code-*/best.pt")}
-    assert found == {"code-a": "first", "code-b": "second", "code-a-2": "third"}
+        folder.move_aside(run)
+    folder.move_aside(run)  # nothing is there any more
+    found = {path.parent.name: path.read_text() for path in run.dir.glob("older-*/best.pt")}
+    assert found == {"older-1": "first", "older-2": "second", "older-3": "third"}
     assert (run.dir / "train.log").read_text() == "being written"
 
 
 def test_a_best_checkpoint_counts_once_its_epoch_is_done(settings):
-    run = runs.open_run(settings())
+    run = folder.open_run(settings())
     run.dir.mkdir(parents=True)
-    runs.save(run.dir / "best.next.pt", epoch=3)
-    runs.accept(run, 3)
-    runs.save(run.dir / "best.next.pt", epoch=5)
-    runs.save(run.dir / "swa-best.next.pt", epoch=4)
-    runs.accept(run, 4)  # killed in epoch 5, before last.pt: it may not be as good again
+    folder.save(run.dir / "best.next.pt", epoch=3)
+    folder.accept(run, 3)
+    folder.save(run.dir / "best.next.pt", epoch=5)
+    folder.save(run.dir / "swa-best.next.pt", epoch=4)
+    folder.accept(run, 4)  # killed in epoch 5, before last.pt: it may not be as good again
     assert {path.name: torch.load(path)["epoch"] for path in run.dir.glob("*.pt")} \
         == {"best.pt": 3, "swa-best.pt": 4}
 
@@ -120,10 +145,10 @@ def test_a_best_checkpoint_counts_once_its_epoch_is_done(settings):
 def test_a_run_does_not_change_its_device(tmp_path, settings, monkeypatch):
     root = images(tmp_path / "a", classes=4, count=6, seed=0)
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "write_history", lambda *_: 1 / 0)
+        patch.setattr(folder, "write_history", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train.train(settings(root))
-    last = runs.open_run(settings(root)).dir / "last.pt"
+    last = folder.open_run(settings(root)).dir / "last.pt"
     saved = torch.load(last)
     assert saved["place"] == {"device": "cpu", "attack_precision": "float32"}
     torch.save(saved | {"place": {"device": "cuda", "attack_precision": "bfloat16"}}, last)
@@ -139,24 +164,24 @@ def test_a_preset_for_a_gpu_is_read_without_one_but_not_run(tmp_path, settings, 
                                          "sees none; device: cpu in its settings"):
         train.train(settings(root, job_gpus=1))
     run = train.train(settings(root, job_gpus=1, device="cpu"))
-    stored = results.read_json(run.dir / "config.json")  # as a GPU would have left it
-    results.write_json(run.dir / "config.json", stored | {"attack_precision": "bfloat16"})
+    stored = files.read_json(run.dir / "config.json")  # as a GPU would have left it
+    files.write_json(run.dir / "config.json", stored | {"attack_precision": "bfloat16"})
     assert train.train(settings(root, job_gpus=1)).finished
     with pytest.raises(ValueError, match="asks for a GPU"):
-        judge.judge(settings(root, job_gpus=1))
+        evaluate_run.judge(settings(root, job_gpus=1))
     with pytest.raises(RuntimeError, match="'bfloat16' there, 'float32' asked for"):
         train.train(settings(root, fast=False))
 
 
 def test_what_is_written_again_says_who_computed_it(tmp_path, settings, monkeypatch):
     root = images(tmp_path / "a", classes=4, count=6, seed=0)
-    monkeypatch.setattr(results, "_commit", lambda: {"commit": "0123abc", "dirty": False})
-    run, first = train.train(settings(root)), judge.judge(settings(root))
+    monkeypatch.setattr(provenance, "_commit", lambda: {"commit": "0123abc", "dirty": False})
+    run, first = train.train(settings(root)), evaluate_run.judge(settings(root))
     finished = json.loads((run.dir / "finished.json").read_text())
-    monkeypatch.setattr(results, "_commit", lambda: {"commit": "4567def", "dirty": False})
+    monkeypatch.setattr(provenance, "_commit", lambda: {"commit": "4567def", "dirty": False})
     (run.dir / "finished.json").unlink()  # as a pipeline does that thinks a step is due
-    judge.result_path(settings(root)).unlink()
+    evaluate_run.result_path(settings(root)).unlink()
     train.train(settings(root))
     assert json.loads((run.dir / "finished.json").read_text()) == finished
-    assert judge.judge(settings(root)) == first
+    assert evaluate_run.judge(settings(root)) == first
     assert first["provenance"]["commit"] == first["train_provenance"]["commit"] == "0123abc"

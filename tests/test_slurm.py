@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from frlib import config, judge
+from frlib.run import config, evaluate_run
 
 REPO = Path(__file__).resolve().parents[1]
 CLUSTER = REPO / "tests" / "slurm" / "cluster.sh"
@@ -167,7 +167,7 @@ def test_the_pipeline_on_slurm_goes_on_when_a_job_is_killed(checkout, cluster):
     assert 1 < first <= EPOCHS, "the second job started from nothing"
     history = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in history] == list(range(1, EPOCHS + 1))
-    for label in judge.siblings("at-fr"):
+    for label in evaluate_run.siblings("at-fr"):
         assert (checkout / f"runs/results/tiny/{label}/seed0.json").is_file()
     assert json.loads((checkout / page).read_text())["metadata"]["papermill"]["exception"] is None
 

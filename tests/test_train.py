@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from frlib import config, data, results, train
+from frlib import data, train
+from frlib.run import config, files, provenance
 
 TINY = """preset: tiny
 settings:
@@ -40,7 +41,7 @@ def preset(own_root):
 
 @pytest.fixture(autouse=True)
 def no_git(monkeypatch):
-    monkeypatch.setattr(results, "_commit", lambda: {"commit": "0123abc", "dirty": False})
+    monkeypatch.setattr(provenance, "_commit", lambda: {"commit": "0123abc", "dirty": False})
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def settings(tmp_path):
 def unbroken(preset, tmp_path_factory):
     """An adversarial training from start to end."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(results, "_commit", lambda: {"commit": "0123abc", "dirty": False})
+        patch.setattr(provenance, "_commit", lambda: {"commit": "0123abc", "dirty": False})
         return train.train(config.load("tiny.yaml", method="at",
                                        runs_dir=str(tmp_path_factory.mktemp("unbroken"))))
 
@@ -84,14 +85,14 @@ def same_weights(one, two, names=("best", "last", "swa-best")):
 
 def die_at(monkeypatch, name, call):
     """The n-th call of a function of runs ends as a kill would, after its work."""
-    original, calls = getattr(train.runs, name), []
+    original, calls = getattr(train.folder, name), []
 
     def dying(*arguments, **kwargs):
         original(*arguments, **kwargs)
         calls.append(1)
         if len(calls) == call:
             raise KeyboardInterrupt
-    monkeypatch.setattr(train.runs, name, dying)
+    monkeypatch.setattr(train.folder, name, dying)
 
 
 # --- a run
@@ -111,10 +112,10 @@ def test_a_finished_run_holds_what_it_promises(unbroken):
     finished = json.loads((unbroken.dir / "finished.json").read_text())
     assert finished["provenance"]["commit"] == "0123abc"
     assert finished["data"] == data.load("digits", "", "train").take(64).checksum
-    assert finished["checkpoints"] == {name: results.file_checksum(unbroken.checkpoint(name))
+    assert finished["checkpoints"] == {name: files.file_checksum(unbroken.checkpoint(name))
                                        for name in ("best", "swa-best")}
     stored = json.loads((unbroken.dir / "config.json").read_text())
-    assert stored["eps"] == 8 / 255 and stored["code"] == train.code()
+    assert stored["eps"] == 8 / 255 and stored["numerics"] == 1
 
 
 def test_best_is_the_epoch_with_the_highest_validation_accuracy_under_attack(unbroken):
@@ -212,13 +213,13 @@ def test_fast_and_plain_loops_agree(settings, method):
 
 
 def test_the_average_is_the_mean_of_the_weights_from_the_first_drop_on(settings, monkeypatch):
-    weights, save = [], train.runs.save
+    weights, save = [], train.folder.save
 
     def keep(path, **content):
         if path.name == "last.pt":
             weights.append({k: v.clone() for k, v in content["state_dict"].items()})
         save(path, **content)
-    monkeypatch.setattr(train.runs, "save", keep)
+    monkeypatch.setattr(train.folder, "save", keep)
     run = train.train(settings(epochs=4, swa_start=0.5))
     last = torch.load(run.checkpoint("last"), weights_only=True)
     assert len(weights) == 4 and last["average"]["n_averaged"] == 2
@@ -293,7 +294,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_epoch(settings, monk
 def test_a_run_with_other_settings_is_refused(settings, unbroken, monkeypatch):
     run = train.open_run(settings())
     stored = json.loads((unbroken.dir / "config.json").read_text())
-    results.write_json(run.dir / "config.json", stored | {"eps": 0.5})
+    files.write_json(run.dir / "config.json", stored | {"eps": 0.5})
     theirs = unbroken.checkpoint("last").read_bytes()
     (run.dir / "last.pt").write_bytes(theirs)
     with pytest.raises(RuntimeError, match=r"seed0 holds a run with other settings \(eps = 0.5 "
@@ -302,21 +303,19 @@ def test_a_run_with_other_settings_is_refused(settings, unbroken, monkeypatch):
     assert (run.dir / "last.pt").read_bytes() == theirs
 
 
-def test_a_run_of_older_code_is_moved_aside(settings, unbroken, monkeypatch, caplog):
-    with monkeypatch.context() as patch:
-        patch.setattr(train, "code", lambda: "0ldc0de")
-        old = train.train(settings(epochs=1))
-        history, weights = old.history, old.checkpoint("best").read_bytes()
-        with caplog.at_level(logging.WARNING, logger="frlib"):
-            patch.setattr(train, "code", lambda: "newc0de")
-            run = train.train(settings(epochs=1))
-    aside = run.dir / "code-0ldc0de"
-    assert "made by older code" in caplog.text and str(aside) in caplog.text
-    assert (aside / "best.pt").read_bytes() == weights
-    assert [json.loads(line) for line in (aside / "metrics.jsonl").read_text().splitlines()] \
-        == history
-    assert run.finished and sorted(p.name for p in aside.iterdir()) == FILES
-    assert json.loads((run.dir / "config.json").read_text())["code"] == "newc0de"
+def test_a_finished_run_of_other_numerics_stays_until_it_is_redone(settings, monkeypatch, caplog):
+    old = train.train(settings(epochs=1))
+    stored = {path: path.read_bytes() for path in old.dir.glob("*.*") if path.is_file()}
+    monkeypatch.setitem(provenance.NUMERICS, "train", 2)
+    with caplog.at_level(logging.WARNING, logger="frlib"):
+        run = train.train(settings(epochs=1))
+    assert "version 1, today's is 2; --redo trains it again" in caplog.text
+    assert {path: path.read_bytes() for path in stored} == stored
+    run = train.train(settings(epochs=1), redo=True)
+    aside = run.dir / "older-1"
+    assert sorted(p.name for p in aside.iterdir()) == FILES
+    assert (aside / "best.pt").read_bytes() == stored[run.dir / "best.pt"]
+    assert run.finished and json.loads((run.dir / "config.json").read_text())["numerics"] == 2
 
 
 def test_a_damaged_checkpoint_is_named(settings, monkeypatch):
@@ -347,7 +346,7 @@ def test_a_run_that_another_process_works_on_is_refused(settings):
 def test_two_readers_of_a_finished_run_wait_for_each_other(settings):
     run = train.train(settings(epochs=1))
     with ThreadPoolExecutor() as pool:
-        with results.lock(run.dir):
+        with files.lock(run.dir):
             reader = pool.submit(train.train, settings(epochs=1))
             with pytest.raises(TimeoutError):
                 reader.result(timeout=0.2)
@@ -424,8 +423,8 @@ def test_time_and_memory_are_told_before_the_first_epoch(settings, capsys):
 def test_the_same_run_gives_the_same_bytes(settings, unbroken):
     run = train.train(settings())
     for name in ("best", "swa-best"):
-        assert results.file_checksum(run.checkpoint(name)) \
-            == results.file_checksum(unbroken.checkpoint(name))
+        assert files.file_checksum(run.checkpoint(name)) \
+            == files.file_checksum(unbroken.checkpoint(name))
 
 
 def test_the_forecast_changes_no_number(settings, unbroken, monkeypatch):
@@ -450,16 +449,6 @@ def test_the_forecast_is_near_the_truth(settings, monkeypatch):
 
 def test_fewer_images_than_the_forecast_would_time_are_enough(settings):
     assert train.train(settings(train_size=40, epochs=1)).finished
-
-
-def test_a_run_from_before_a_setting_existed_is_moved_aside(settings, unbroken):
-    run = train.open_run(settings())
-    stored = json.loads((unbroken.dir / "config.json").read_text())
-    del stored["normalise"]
-    results.write_json(run.dir / "config.json", stored)
-    (run.dir / "finished.json").write_text("{}")
-    run = train.train(settings())
-    assert len(run.history) == 3 and list(run.dir.glob("code-*/finished.json"))
 
 
 def test_a_batch_that_cannot_fit_is_refused_before_any_work(settings, monkeypatch):

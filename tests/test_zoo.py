@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from frlib import models, zoo
+from frlib import models
+from frlib.run import published as zoo
 
 REPO = Path(__file__).resolve().parents[1]
 

@@ -186,12 +186,20 @@ TRAINING = {name for name, f in FIELDS.items()  # what a label may change
             if f.metadata["group"] == "train"} - {"method", "seed"}
 
 
+def criterion(method: str) -> str:
+    """The accuracy that chooses a checkpoint: under PGD, on validation images.
+
+    For natural training it is the clean one: its PGD accuracy is highest before it has learnt.
+    """
+    return "val_clean" if method == "natural" else "val_pgd"
+
+
 def project_root() -> Path:
     """The folder that holds frlib/ and notebooks/; relative paths start here.
 
     The variable FRLIB_ROOT moves it, as the tests do to keep their runs to themselves.
     """
-    return Path(os.environ.get("FRLIB_ROOT", Path(__file__).resolve().parents[1]))
+    return Path(os.environ.get("FRLIB_ROOT", Path(__file__).resolve().parents[2]))
 
 
 def resolve(path: str) -> Path:
@@ -201,7 +209,7 @@ def resolve(path: str) -> Path:
 
 def presets() -> dict[str, Path]:
     """Names and files of the presets that come with the book."""
-    folder = Path(__file__).resolve().parents[1] / "notebooks" / "presets"
+    folder = Path(__file__).resolve().parents[2] / "notebooks" / "presets"
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 

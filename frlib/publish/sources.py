@@ -1,6 +1,6 @@
-"""Where results come from: runs, machines, cost, and whether their code has changed since.
+"""Where results come from: runs, machines, cost, and whether today's code would give them.
 
-Collected results are what `frlib.report.collect` gives: {label: {seed: result}}. Every result that
+Collected results are what `book_tables.collect` gives: {label: {seed: result}}. Every result that
 a page shows is copied beside the pages, so that a link opens it without a network.
 """
 
@@ -11,27 +11,15 @@ import shutil
 from pathlib import Path
 from urllib.parse import quote
 
-from frlib import judge, train
-from frlib.config import METHODS, load, project_root
-from frlib.cost import duration
-from frlib.results import atomic
-from frlib.tables import NONE, SMOKE, escaped, myst_table
-from frlib.verdict import NOT_RUN
+from frlib.publish.claims import NOT_RUN
+from frlib.publish.markup import NONE, SMOKE, escaped, myst_table
+from frlib.run import evaluate_run
+from frlib.run.config import METHODS, load, project_root
+from frlib.run.cost import duration
+from frlib.run.files import atomic
+from frlib.run.provenance import outdated
 
 FILES = "result-files"  # the folder of the built book that holds the copies
-
-
-def current_code() -> dict[str, str]:
-    """Fingerprints of the code that trains, judges and draws, as it is now."""
-    return {"train": train.code(), "judge": judge.code(), "figures": judge.figures_code(),
-            "lens": judge.lens_code()}
-
-
-def changed(result: dict, current: dict[str, str]) -> list[str]:
-    """Which of the `current` fingerprints are no longer those that the result was made with."""
-    code = result.get("code")
-    code = code if isinstance(code, dict) else {}
-    return [name for name in current if code.get(name, current[name]) != current[name]]
 
 
 def address(preset: str, label: str, seed: int, up: str = "..") -> str:
@@ -49,13 +37,13 @@ def copy_files(out: Path, preset: str, results: dict) -> None:
 def badge(preset: str, results: dict, up: str = "..") -> str:
     """One line of HTML: what made these results, how long it took, and a link to each file.
 
-    It says so when a result was made by code that has changed since, or by a working tree with
-    changes of its own ("+dirty"). `up` leads from the page to the root of the built book.
+    It says so when today's code would give other numbers, or when a working tree with changes of
+    its own ("+dirty") made them. `up` leads from the page to the root of the built book.
     """
     mark = SMOKE if preset == "smoke" else ""
     if not results:
         return f'{mark}<p class="origin">Preset <strong>{preset}</strong>: {NOT_RUN}.</p>\n'
-    current, each = current_code(), _each(results)
+    each = _each(results)
     made = [part for *_, result in each for part in _made(result)]
     dates = sorted({part["date"][:10] for part in made if "date" in part})
     days = " to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else ""
@@ -67,10 +55,10 @@ def badge(preset: str, results: dict, up: str = "..") -> str:
              html.escape(_unique(part.get("device", NONE) for part in made)),
              f"commit {_unique(map(_commit, made))}", f"{duration(spent)} of computing", days]
     links = ", ".join(_links(preset, label, results[label], up) for label in results)
-    old = dict.fromkeys(name for *_, result in each for name in changed(result, current))
+    old = dict.fromkeys(part for *_, result in each for part in outdated(result.get("numerics")))
     warning = f' · <a class="stale" href="{up}/book/results.html#where-the-numbers-come-from">' \
-              f'older than the code: {" and ".join(old)} changed since</a>' if old \
-        else " · code as now"
+              f'today\'s code gives other numbers: {" and ".join(old)} changed since</a>' if old \
+        else ""
     return f'{mark}<p class="origin">{" · ".join(filter(None, facts))} · {links}{warning}</p>\n'
 
 
@@ -84,21 +72,20 @@ def _links(preset: str, label: str, seeds, up: str) -> str:
 
 
 def provenance(preset: str, results: dict, name: str = "provenance") -> str:
-    """One row per result file: what made it, when, and whether that code has changed since."""
+    """One row per result file: what made it, when, and whether today's code would give it."""
     head = ["Result", "Seed", "Commit", "Device", "Threads", "torch", "Training", "Judging",
-            "Date (UTC)", "Warnings", "Code", "File"]
-    current = current_code() if results else {}
-    rows = [_row(preset, label, seed, result, current) for label, seed, result in _each(results)]
+            "Date (UTC)", "Warnings", "Numbers", "File"]
+    rows = [_row(preset, label, seed, result) for label, seed, result in _each(results)]
     return myst_table(preset, name, f"The run behind each result of preset {preset}.", head,
                       rows or [[NOT_RUN] + [NONE] * (len(head) - 1)])
 
 
-def _row(preset, label, seed, result, current) -> list:
+def _row(preset, label, seed, result) -> list:
     made = _made(result)
     last = made[-1] if made else {}
-    seconds, old = _seconds(result), changed(result, current)
-    state = f"{', '.join(old)} code since changed" if old else \
-        "as now" if isinstance(result.get("code"), dict) else NONE
+    seconds, old = _seconds(result), outdated(result.get("numerics"))
+    state = f"{', '.join(old)} changed since" if old else \
+        "as now" if isinstance(result.get("numerics"), dict) else NONE
     took = [NONE if seconds.get(part) is None else duration(seconds[part])
             for part in ("train", "judge")]
     return [f"`{label}`", seed, _unique(map(_commit, made)) or NONE,
@@ -135,7 +122,7 @@ def preset_costs(collected: dict) -> str:
     rows = []
     for name, results in collected.items():
         settings = load(name)
-        listed = [label for run in settings.runs for label in judge.siblings(run)]
+        listed = [label for run in settings.runs for label in evaluate_run.siblings(run)]
         there = sum(seed in results.get(label, {}) for label in listed for seed in settings.seeds)
         parts = [list(_times(results, part).values()) for part in ("train", "judge")]
         gpu = [spent for part in parts for device, spent in part if not device.startswith("CPU")]

@@ -16,44 +16,22 @@ from pathlib import Path
 
 import torch
 
-from frlib import attacks, cost, data, evaluate, models, spectral, zoo
-from frlib.config import METHODS, Config, resolve
-from frlib.fingerprint import code_fingerprint
-from frlib.results import (
+from frlib import attacks, data, evaluate, models, spectral
+from frlib.run import cost, published
+from frlib.run.config import METHODS, Config, resolve
+from frlib.run.files import (
     file_checksum,
     lock,
-    provenance,
     read_json,
     read_tensors,
     score,
     write_json,
 )
-from frlib.runs import Run, device_for_work, open_run
+from frlib.run.folder import Run, device_for_work, open_run
+from frlib.run.provenance import NUMERICS, outdated, provenance
 
 log = logging.getLogger("frlib")
-# the modules that decide a result, given the checkpoint
-CODE = ("attacks", "data", "evaluate", "judge", "models", "spectral", "zoo")
-ENTRIES = ("judge._judge", "judge.load_model", "models.create", "zoo.load")  # where they begin
 ATTACKS = ("clean", "fgsm", "pgd20", "cw", "aa")
-
-
-def code() -> str:
-    """The fingerprint of the code that a result depends on."""
-    return code_fingerprint(*ENTRIES, modules=CODE)
-
-
-def figures_code() -> str:
-    """The fingerprint of the code that the figures of notebook 05 depend on."""
-    return code_fingerprint("spectral", "evaluate.correct", "attacks.pgd", "models.freeze",
-                            modules=CODE)
-
-
-def lens_code() -> str:
-    """The fingerprint of the code that the numbers of notebook 08 depend on."""
-    return code_fingerprint(
-        "attacks.pgd", "attacks.subspace_pgd", "evaluate.correct", "evaluate.fourier_sensitivity",
-        "models.freeze", "spectral.amplitude", "spectral.band_pass", "spectral.energy_shares",
-        "spectral.high_pass", modules=CODE)
 
 
 def siblings(label: str) -> list[str]:
@@ -87,13 +65,14 @@ def load_model(run: Run, which: str, num_classes: int = 10) -> torch.nn.Module:
     return model.eval()
 
 
-def judge(config: Config) -> dict:
+def judge(config: Config, *, redo: bool = False) -> dict:
     """The result of a method whose run is finished, computed once and stored.
 
     A killed judgement continues with the next attack, and AutoAttack with its next batch. Raises
     FileNotFoundError when the run is not finished, ValueError or RuntimeError naming a file of the
     run that is not as the training left it, FileExistsError when the result file holds a result of
-    other settings or weights: it is never overwritten. One of older code is moved aside.
+    other settings or weights: it is never overwritten. One of older numerics is returned, with a
+    warning; with `redo` a stored result is moved aside, to be kept, and computed anew.
     """
     run, which = open_run(config), METHODS[config.method][1]
     if not run.finished:
@@ -103,57 +82,62 @@ def judge(config: Config) -> dict:
         raise ValueError(f"{run.checkpoint(which)} is not the file that the training wrote: its "
                          f"SHA-256 is not in finished.json; delete {run.dir} and train again")
     identity = {"config": config.group("train", "judge"), "checkpoint_sha256": checksum,
-                "code": {"train": read_json(run.dir / "config.json").get("code"),
-                         "judge": code()}}
+                "numerics": {"train": read_json(run.dir / "config.json").get("numerics"),
+                             "judge": NUMERICS["judge"]}}
     about = {"method": config.method, "checkpoint": which,
              # not from metrics.jsonl, which has no checksum
              "history": read_tensors(run.checkpoint("last"))["state"]["history"],
              "epoch": read_tensors(run.checkpoint(which))["epoch"],
              "attack_precision": finished.get("attack_precision"),
              "train_provenance": finished.get("provenance", {})}
-    return _stored(config, config.label, identity, about, finished, lambda classes: {
+    return _stored(config, config.label, identity, about, finished, redo, lambda classes: {
         "best": load_model(run, which, classes),
         "last": load_model(run, which.replace("best", "last"), classes)})
 
 
-def judge_checkpoint(name: str, path: str | Path, config: Config) -> dict:
+def judge_checkpoint(name: str, path: str | Path, config: Config, *, redo: bool = False) -> dict:
     """The result of weights from elsewhere, under the same attacks on the same images as `judge`.
 
-    `name` is one that `frlib.zoo.find` knows: "Wu2020Adversarial", or "mine:resnet18" for a file of
-    your own. It is stored as the result of the label `zoo.label(name)`. Raises what `zoo.check` and
-    `zoo.load` raise, and FileExistsError as `judge` does.
+    `name` is one that `published.find` knows: "Wu2020Adversarial", or "mine:resnet18" for a
+    file of your own. It is stored as the result of the label `published.label(name)`. Raises what
+    `published.check` and `published.load` raise, and FileExistsError as `judge` does.
     """
-    zoo.check({name: path}, config.dataset)
-    entry, path = zoo.find(name), resolve(path)
+    published.check({name: path}, config.dataset)
+    entry, path = published.find(name), resolve(path)
     settings = ("dataset", "seed", "judge_eps", "judge_images", "aa_images", "judge_batch")
     identity = {"config": {key: getattr(config, key) for key in settings},
                 "checkpoint_sha256": file_checksum(path),
                 "model": {"name": name, "architecture": entry.architecture,
                           "mean": entry.mean, "std": entry.std},
-                "code": {"judge": code()}}
+                "numerics": {"judge": NUMERICS["judge"]}}
     about = {"checkpoint": path.name, "history": [],
              "published": {"clean": entry.clean, "aa": entry.autoattack, "eps": entry.eps}}
-    return _stored(config, zoo.label(name), identity, about, {},
-                   lambda classes: {"best": zoo.load(name, path, classes)})
+    return _stored(config, published.label(name), identity, about, {}, redo,
+                   lambda classes: {"best": published.load(name, path, classes)})
 
 
-def _stored(config, label, identity, about, finished, load) -> dict:
+def _stored(config, label, identity, about, finished, redo, load) -> dict:
     """The stored result, if it has this identity; else judge what `load(classes)` gives."""
     files = data.listing(config.dataset, resolve(config.data_root))
     text = json.dumps({**identity, "data_files": files} if files else identity)
     identity, path = json.loads(text), result_path(config, label)
-    if path.is_file():
-        stored = read_json(path)
-        differing = [key for key in identity if stored.get(key) != identity[key]]
-        if not differing:
-            return stored
-        if stored.get("code") == identity["code"]:
-            raise FileExistsError(f"{path} exists and differs in {', '.join(differing)}; results "
-                                  "are never overwritten: move it, or choose another runs_dir")
-        aside = path.parent / f"code-{file_checksum(path)[:12]}" / path.name
+    if path.is_file() and redo:
+        aside = path.parent / f"older-{file_checksum(path)[:12]}" / path.name
         aside.parent.mkdir(exist_ok=True)
         path.rename(aside)
-        log.warning("%s: of older code; moved to %s, judging again", path, aside)
+        log.warning("%s: moved to %s, judging again", path, aside)
+    if path.is_file():
+        stored = read_json(path)
+        differing = [key for key in identity if key != "numerics"
+                     and stored.get(key) != identity[key]]
+        if differing:
+            raise FileExistsError(f"{path} exists and differs in {', '.join(differing)}; results "
+                                  "are never overwritten: move it aside with --redo, or choose "
+                                  "another runs_dir")
+        if old := outdated(stored.get("numerics")):
+            log.warning("%s: today's code gives other numbers (%s changed since); --redo judges "
+                        "again", path, " and ".join(old))
+        return stored
     run = resolve(config.runs_dir) / config.preset_name / label / f"seed{config.seed}"
     work = run / "judge" / hashlib.sha256(text.encode()).hexdigest()[:12]
     with lock(work), evaluate.full_precision():

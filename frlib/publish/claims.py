@@ -1,6 +1,6 @@
 """Claim by claim: intervals, paired tests on per-example flags, and the verdicts they give.
 
-Results come as `frlib.report.collect` gives them: {label: {seed: result}}. Where a label has
+Results come as `book_tables.collect` gives them: {label: {seed: result}}. Where a label has
 several seeds, a test sums what happened to each image over the seeds, so that an image counts once.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 from scipy import stats
 
-from frlib.results import unpack_flags
+from frlib.run.files import unpack_flags
 
 VERDICTS = ("reproduced", "within noise", "not reproduced", "not run")
 NOT_RUN = VERDICTS[-1]
@@ -25,7 +25,7 @@ TABLE1_METHOD = {"natural": "natural", "robust": "at"}
 @functools.cache
 def paper() -> dict:
     """book/claims.yml: the paper's tables (accuracies in percent) and its `statements`."""
-    path = Path(__file__).resolve().parents[1] / "book" / "claims.yml"
+    path = Path(__file__).resolve().parents[2] / "book" / "claims.yml"
     return yaml.safe_load(path.read_text())
 
 

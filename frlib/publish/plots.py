@@ -287,7 +287,7 @@ def _bars(table, xlabel, ylabel, levels, title, mark):
 def effects(table, *, title=None, mark=None) -> Figure:
     """What a changed setting does to the accuracy: points with bars for their 95 % intervals.
 
-    table: {run: {attack: (difference, low, high)}} in points, as `frlib.report.effects` gives it.
+    table: {run: {attack: (difference, low, high)}} in points, as `book_tables.effects` gives it.
     A run is a row, an attack a marker; at 0 the run is like the one it is compared with.
     """
     _need(table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from frlib.results import unpack_flags
+from frlib.run.files import unpack_flags
 
 
 def a_number(value) -> bool:

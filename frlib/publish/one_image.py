@@ -1,6 +1,6 @@
 """One image under one attack: as numbers, as a figure, as frames with a slider, as live controls.
 
-The attacks are those of `frlib.judge`, steps of eps/4. The low-pass filter is applied to the
+The attacks are those of `evaluate_run`, steps of eps/4. The low-pass filter is applied to the
 attacked image, after the attack was made, as in Table 1.
 """
 
@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from frlib import attacks, data, spectral
-from frlib.plots import COLORS
+from frlib.publish.plots import COLORS
 
 ATTACKS = {
     "none": lambda model, x, y, eps, generator: x,
@@ -71,7 +71,7 @@ def look(model, image, label: int, *, attack: str, eps: float, bandwidth: int,
 def draw(found: dict, classes, *, title=None, mark=None) -> Figure:
     """A `look` as a figure: images, their amplitude spectra on one log scale, and the logits.
 
-    classes: the names of the labels; mark: as in `frlib.plots`.
+    classes: the names of the labels; mark: as in `frlib.publish.plots`.
     The perturbation is drawn with grey for 0, black for -eps and white for +eps, per channel.
     """
     images, eps = found["images"], found["eps"]

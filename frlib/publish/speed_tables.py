@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from frlib.results import read_json
-from frlib.tables import NONE, myst_table
-from frlib.verdict import NOT_RUN
+from frlib.publish.claims import NOT_RUN
+from frlib.publish.markup import NONE, myst_table
+from frlib.run.files import read_json
 
 LOOPS = {"published": "published", "channels-last": "channels-last", "tensors": "image tensors",
          "ours": "ours"}  # of benchmarks/speed.py

@@ -13,13 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from frlib.config import presets, project_root
-from frlib.origin import badge, copy_files, costs, preset_costs, provenance
-from frlib.results import atomic, read_json
-from frlib.schema import LENS, SHAPE, misfit, other_images
-from frlib.speed_tables import load, speed
-from frlib.tables import NONE, chance, html_table, myst_table, percent, points
-from frlib.verdict import (
+from frlib.publish.claims import (
     NOT_RUN,
     TABLE1_METHOD,
     VERDICTS,
@@ -30,6 +24,12 @@ from frlib.verdict import (
     paper,
     verdict,
 )
+from frlib.publish.markup import NONE, chance, html_table, myst_table, percent, points
+from frlib.publish.result_format import LENS, SHAPE, misfit, other_images
+from frlib.publish.sources import badge, copy_files, costs, preset_costs, provenance
+from frlib.publish.speed_tables import load, speed
+from frlib.run.config import presets, project_root
+from frlib.run.files import atomic, read_json
 
 READINGS = {"at": "AT", "at-fr": "AT-FR, class",
             "at-fr@fr_transform=batch-class": "AT-FR, batch-class", "at-swa": "AT-SWA",
@@ -400,7 +400,7 @@ def follow_up(results: dict) -> str:
 
 
 def bars(results: dict) -> dict[str, dict[str, tuple[float, float, float]]]:
-    """{label: {attack: (accuracy, low, high)}}, fractions, as `frlib.plots.attack_bars` takes it.
+    """{label: {attack: (accuracy, low, high)}}, fractions, as `plots.attack_bars` takes it.
 
     Methods stand in the order of table 2, then the other labels; one without scores is left out.
     """

@@ -17,7 +17,7 @@ from pathlib import Path
 from torch import nn
 
 from frlib import models
-from frlib.config import resolve
+from frlib.run.config import resolve
 
 DATASET = "cifar10"  # that all known checkpoints were trained and scored on
 
@@ -81,9 +81,11 @@ def find(name: str) -> Entry:
     wanted, choices = (architecture, models.ARCHITECTURES) if colon else (name, KNOWN)
     near = difflib.get_close_matches(wanted, choices, n=3)
     hint = f" (did you mean {' or '.join(map(repr, near))}?)" if near and wanted not in near else ""
-    raise ValueError(f"unknown checkpoint {name!r}{hint}; give a name of frlib.zoo.KNOWN, or "
-                     "'<letters, digits, _, ->:<architecture>', as 'mine:resnet18', for a file of "
-                     f"your own; architectures: {', '.join(models.ARCHITECTURES)}")
+    raise ValueError(
+        f"unknown checkpoint {name!r}{hint}; give a name of frlib.run.published.KNOWN, or "
+        "'<letters, digits, _, ->:<architecture>', as 'mine:resnet18', for a file of "
+        f"your own; architectures: {', '.join(models.ARCHITECTURES)}"
+    )
 
 
 def load(name: str, path: str | Path, num_classes: int = 10) -> nn.Module:

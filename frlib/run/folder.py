@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
-from frlib.config import Config, resolve
-from frlib.results import atomic, read_json, read_tensors
+from frlib.run.config import Config, resolve
+from frlib.run.files import atomic, read_json, read_tensors
 
 log = logging.getLogger("frlib")
 
@@ -76,32 +76,47 @@ def device_for_work(config: Config) -> str:
     return device
 
 
-def is_this(run: Run, facts: dict) -> bool:
-    """Whether the directory holds this very run, and `facts`, {"code": ..., ...}, are as then.
+def check(run: Run, facts: dict) -> None:
+    """Whether what the folder holds, if anything, is this very run: raises, and changes nothing.
 
-    A run of older code is moved aside, never lost. RuntimeError for one of other settings, or for
-    which another of the facts differs.
+    facts: {"numerics": version, ...}, which must be as then. RuntimeError for a run of other
+    settings or facts, and for one of older numerics that would go on; a finished one is only told.
     """
     path = run.dir / "config.json"
     if not path.is_file():
-        return False
-    stored = read_json(path)
-    wanted = json.loads(json.dumps({**run.config.group("train"), **facts}))
-    differing = [f"{k} = {stored[k]!r} there, {v!r} asked for" for k, v in wanted.items()
-                 if k in stored and stored[k] != v and k != "code"]
+        return
+    # a setting that did not exist then had the effect of its default
+    stored = {**as_stored(Config().group("train")), **read_json(path)}
+    wanted = as_stored({**run.config.group("train"), **facts})
+    differing = [f"{k} = {stored.get(k)!r} there, {v!r} asked for" for k, v in wanted.items()
+                 if stored.get(k) != v and k != "numerics"]
     if differing:
         raise RuntimeError(f"{run.dir} holds a run with other settings ({'; '.join(differing)}); "
-                           "choose another runs_dir or delete it")
-    if stored.keys() ^ wanted.keys() <= {"attack_precision"} and stored["code"] == wanted["code"]:
-        return True
-    names = (f"code-{stored.get('code')}" + f"-{i}" * (i > 1) for i in itertools.count(1))
-    aside = next(folder for name in names if not (folder := run.dir / name).exists())
-    aside.mkdir()
-    for file in run.dir.glob("*.*"):
-        if file.is_file() and file.name != ".lock" and file.suffix != ".log":
+                           "choose another runs_dir, or move it aside with --redo")
+    if stored.get("numerics") != facts["numerics"]:
+        told = f"{run.dir}: made by training code of version {stored.get('numerics')}, today's " \
+               f"is {facts['numerics']}; --redo trains it again"
+        if not run.finished:
+            raise RuntimeError(f"{told}, and it cannot go on with other code")
+        log.warning("%s", told)
+
+
+def as_stored(content: dict) -> dict:
+    """As it reads back from a JSON file: with lists for tuples."""
+    return json.loads(json.dumps(content))
+
+
+def move_aside(run: Run) -> None:
+    """Keep the files of a run, but the log being written, in its folder's first free older-<n>/."""
+    files = [file for file in run.dir.glob("*.*")
+             if file.is_file() and file.name != ".lock" and file.suffix != ".log"]
+    if files:
+        names = (f"older-{i}" for i in itertools.count(1))
+        aside = next(place for name in names if not (place := run.dir / name).exists())
+        aside.mkdir()
+        for file in files:
             file.rename(aside / file.name)
-    log.warning("%s: made by older code; moved to %s, training again", run.dir, aside)
-    return False
+        log.warning("%s: moved to %s", run.dir, aside)
 
 
 def save(path: Path, **content) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from frlib.pages import short
-from frlib.results import unpack_flags
-from frlib.verdict import LEVEL, interval, sign_flip
+from frlib.publish.claims import LEVEL, interval, sign_flip
+from frlib.publish.notebook_views import short
+from frlib.run.files import unpack_flags
 
 FREE = "all"  # the attack that no band confines
 

@@ -1,18 +1,17 @@
 """What the notebooks show: which results, as lines for `plots` and as small tables.
 
-"Collected" results are what `report.collect` gives: {label: {seed: result}}.
+"Collected" results are what `book_tables.collect` gives: {label: {seed: result}}.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from frlib import origin, report
-from frlib.config import Config, load, presets, project_root, resolve
-from frlib.results import unpack_flags
-from frlib.tables import NONE, SMOKE_MARK, chance, html_table, percent
-from frlib.train import criterion
-from frlib.verdict import LEVEL, NOT_RUN, interval, paper, radius, rank_test, sign_flip
+from frlib.publish import book_tables, sources
+from frlib.publish.claims import LEVEL, NOT_RUN, interval, paper, radius, rank_test, sign_flip
+from frlib.publish.markup import NONE, SMOKE_MARK, chance, html_table, percent
+from frlib.run.config import Config, criterion, load, presets, project_root, resolve
+from frlib.run.files import unpack_flags
 
 PUBLISHED = "mini"  # the preset of the committed results that stand in for smoke
 SERIES = {  # columns of a run's history that are accuracies, and their names on a figure
@@ -43,7 +42,7 @@ def shown(config: Config, show: str = "") -> tuple[str, dict]:
     name = show or config.preset_name
     if not show and name == "smoke" and any(committed.glob(f"{PUBLISHED}/*/seed*.json")):
         name = PUBLISHED
-    return name, report.collect(name, resolve(config.runs_dir) / "results", committed)
+    return name, book_tables.collect(name, resolve(config.runs_dir) / "results", committed)
 
 
 def badge(config: Config, labels=(), show: str = "") -> str:
@@ -52,7 +51,7 @@ def badge(config: Config, labels=(), show: str = "") -> str:
     Of the results that `shown` gives, those of `labels`, by default all.
     """
     name, collected = shown(config, show)
-    return origin.badge(name, {label: collected[label] for label in labels or collected
+    return sources.badge(name, {label: collected[label] for label in labels or collected
                                if label in collected}, up="../..")
 
 
@@ -151,7 +150,7 @@ def seen(history: dict[str, list[dict]], preset: str, averaged: bool = False) ->
             f"and {100 * last['test_pgd']:.1f} %.")
         if averaged and "swa_val_pgd" in last:
             row = best_epoch(label, rows, "swa_")
-            count = report.averaged_epochs(rows, row["epoch"])
+            count = book_tables.averaged_epochs(rows, row["epoch"])
             sentences.append(f"Its averaged weights: {100 * row['swa_test_clean']:.1f} % and "
                              f"{100 * row['swa_test_pgd']:.1f} % at epoch {row['epoch']}, a mean "
                              f"over {count} epoch{'s' * (count != 1)}.")
@@ -220,7 +219,7 @@ def low_pass_table(figures: dict, preset: str) -> str:
 
 def benchmark_table(results: dict[str, dict], preset: str) -> str:
     """{label: result} as a table: one row per method, an attack per column."""
-    found = report.bars({label: {0: result} for label, result in results.items()})
+    found = book_tables.bars({label: {0: result} for label, result in results.items()})
     titles = paper()["table2"]["column_titles"].values()
     rows = []
     for label, row in found.items():

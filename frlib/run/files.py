@@ -1,4 +1,4 @@
-"""Files that hold numbers: atomic writes, checksums, provenance, flags, result JSONs."""
+"""Files that hold numbers: atomic writes, checksums, locks, flags, result JSONs."""
 
 from __future__ import annotations
 
@@ -7,19 +7,13 @@ import fcntl
 import hashlib
 import json
 import os
-import platform
 import re
-import subprocess
-import time
 import zipfile
 from contextlib import contextmanager, suppress
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 
-LIBRARIES = ("torch", "torchvision", "numpy", "pyautoattack", "scikit-learn")
 CHECKSUM = "sha256"  # the key of a JSON file that vouches for all others
 
 
@@ -158,46 +152,3 @@ def score(flags) -> dict:
 
 def file_checksum(path: str | Path) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
-
-def provenance(device: str = "cpu", *, before: dict | None = None, **more) -> dict:
-    """Where and with what a number is made: commit, dirty flag, versions, device, threads, date.
-
-    `before` is the provenance of an earlier part of the same work: unless it differs in nothing but
-    the date, it stays under "earlier". The commit is that of the process's first call.
-    """
-    import torch
-
-    versions = {"python": platform.python_version()}
-    for library in LIBRARIES:
-        try:
-            versions[library] = version(library)
-        except PackageNotFoundError:
-            versions[library] = "not installed"
-    name = torch.cuda.get_device_name() if device == "cuda" else _processor()
-    now = {**_commit(), "versions": versions, "device": name, "threads": torch.get_num_threads(),
-           "date": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()), **more}
-    earlier = list((before or {}).get("earlier", []))
-    if before and any(before.get(key) != value for key, value in now.items() if key != "date"):
-        earlier.append({key: value for key, value in before.items() if key != "earlier"})
-    return {**now, "earlier": earlier} if earlier else now
-
-
-@cache
-def _commit() -> dict:
-    def git(*words):
-        return subprocess.run(["git", *words], cwd=Path(__file__).parent, text=True, timeout=20,
-                              capture_output=True, check=True).stdout.strip()
-    try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
-    except (OSError, subprocess.SubprocessError):
-        return {"commit": "unknown", "dirty": None}
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        name = platform.processor() or platform.machine()
-    return f"CPU {name}, {os.cpu_count()} cores"

@@ -1,0 +1,1 @@
+"""From result files to pages: tables, figures and verdicts. It never trains."""

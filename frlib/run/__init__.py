@@ -1,0 +1,1 @@
+"""From settings to result files: what runs, keeps and judges the science of frlib."""

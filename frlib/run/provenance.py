@@ -1,0 +1,73 @@
+"""What a number was made with: commit, versions, device, and the version of what is computed.
+
+NUMERICS decides whether a stored number is what this code would give. A version is raised by hand,
+and only when a change moves a number; the golden runs in tests/test_golden.py tell.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import time
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+LIBRARIES = ("torch", "torchvision", "numpy", "pyautoattack", "scikit-learn")
+NUMERICS = {"train": 1, "judge": 1, "figures": 1, "lens": 1}
+
+
+def outdated(stored: dict | None) -> dict[str, tuple[int, int]]:
+    """{part: (the version a number was made with, today's)} where they differ; {} if none does.
+
+    stored: the "numerics" of a run or result, {part: version}.
+    """
+    return {part: (made, NUMERICS[part]) for part, made in (stored or {}).items()
+            if part in NUMERICS and made != NUMERICS[part]}
+
+
+def provenance(device: str = "cpu", *, before: dict | None = None, **more) -> dict:
+    """Where and with what a number is made: commit, dirty flag, versions, device, threads, date.
+
+    `before` is the provenance of an earlier part of the same work: unless it differs in nothing but
+    the date, it stays under "earlier". The commit is that of the process's first call.
+    """
+    import torch
+
+    versions = {"python": platform.python_version()}
+    for library in LIBRARIES:
+        try:
+            versions[library] = version(library)
+        except PackageNotFoundError:
+            versions[library] = "not installed"
+    name = torch.cuda.get_device_name() if device == "cuda" else processor()
+    now = {**_commit(), "versions": versions, "device": name, "threads": torch.get_num_threads(),
+           "date": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()), **more}
+    earlier = list((before or {}).get("earlier", []))
+    if before and any(before.get(key) != value for key, value in now.items() if key != "date"):
+        earlier.append({key: value for key, value in before.items() if key != "earlier"})
+    return {**now, "earlier": earlier} if earlier else now
+
+
+@cache
+def _commit() -> dict:
+    """HEAD of the repository that tracks this file; "unknown" for a copy that none tracks."""
+    def git(*words):
+        return subprocess.run(["git", *words], cwd=Path(__file__).parent, text=True, timeout=20,
+                              capture_output=True, check=True).stdout.strip()
+    try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": "unknown", "dirty": None}
+
+
+def processor() -> str:
+    """The CPU's name and number of cores."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    return f"CPU {name}, {os.cpu_count()} cores"
