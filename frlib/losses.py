@@ -6,6 +6,7 @@ as in the official codes.
 """
 
 import copy
+import functools
 from contextlib import contextmanager
 
 import torch
@@ -17,27 +18,70 @@ NOTHING = torch.iinfo(torch.int64).min  # no label is this one
 
 def frequency_regularization(logits_adv: Tensor, logits_clean: Tensor, *,
                              transform: str = "class") -> Tensor:
-    """Frequency regularisation (FR, later called SAR): the L1 distance of the logits' DFTs.
+    """Frequency regularisation (FR, later called SAR): a distance of the logits' DFTs.
 
-    transform "class" is equation 2 of arXiv 2212.12732: the 1-D DFT over the classes of each
-    example, sum of |real| + |imaginary| over the frequencies, mean over the examples.
-    transform "batch-class" is the authors' released code: the unnormalised two-sided 2-D DFT over
-    (batch, class), mean of |real| and |imaginary| over all entries.
-    transform "none" leaves the DFT out, as a control: L1 logit pairing, sum over the classes, mean
-    over the examples.
-    The DFT is linear, so F(adv) - F(clean) is computed as F(adv - clean). Raises ValueError for
-    shapes that differ, are not 2-D or are empty.
+    `transform` names a function of TRANSFORMS. "class" is equation 2 of arXiv 2212.12732,
+    "batch-class" the authors' released code, the others are controls. All are linear up to the
+    norm, so F(adv) - F(clean) is computed as F(adv - clean). Raises ValueError for an unknown
+    transform and for shapes that differ, are not 2-D or are empty.
     """
     _check(logits_adv, logits_clean)
-    difference = _full(logits_adv) - _full(logits_clean)
-    if transform == "class":
-        spectrum = torch.view_as_real(torch.fft.fft(difference, dim=1))
-        return spectrum.abs().sum(dim=(1, 2)).mean()
-    if transform == "batch-class":
-        return torch.view_as_real(torch.fft.fft2(difference)).abs().mean()
-    if transform == "none":
-        return difference.abs().sum(dim=1).mean()
-    raise ValueError(f"transform = {transform!r}: choose 'class', 'batch-class' or 'none'")
+    if transform not in TRANSFORMS:
+        raise ValueError(f"transform = {transform!r}: choose one of {', '.join(TRANSFORMS)}")
+    return TRANSFORMS[transform](_full(logits_adv) - _full(logits_clean))
+
+
+# Each takes the difference (N, classes) of attacked and clean logits and returns a scalar.
+
+
+def dft_of_classes(difference: Tensor) -> Tensor:
+    """1-D DFT over the classes; sum of |real| + |imaginary|, mean over the examples."""
+    return torch.view_as_real(torch.fft.fft(difference, dim=1)).abs().sum(dim=(1, 2)).mean()
+
+
+def dft_of_batch_and_classes(difference: Tensor) -> Tensor:
+    """Unnormalised two-sided 2-D DFT over (batch, class); mean of |real| and |imaginary|."""
+    return torch.view_as_real(torch.fft.fft2(difference)).abs().mean()
+
+
+def logit_pairing(difference: Tensor) -> Tensor:
+    """No transform: the L1 norm of the difference, mean over the examples."""
+    return difference.abs().sum(dim=1).mean()
+
+
+def dft_of_shuffled_classes(difference: Tensor) -> Tensor:
+    """`dft_of_classes` with the classes in another order, drawn once: that of CIFAR-10 is by
+    alphabet, so a spectrum over it should mean no more than over any other."""
+    generator = torch.Generator().manual_seed(0)
+    order = torch.randperm(difference.shape[1], generator=generator)
+    return dft_of_classes(difference[:, order.to(difference.device)])
+
+
+def random_rotation(difference: Tensor) -> Tensor:
+    """A fixed random orthogonal matrix in place of the DFT; L1 norm, mean over the examples."""
+    return logit_pairing(difference @ random_rotation_matrix(difference.shape[1]).to(difference))
+
+
+@functools.cache
+def random_rotation_matrix(size: int) -> Tensor:
+    """An orthogonal (size, size) matrix, float64, drawn once, uniformly (Mezzadri 2007)."""
+    generator = torch.Generator().manual_seed(0)
+    gaussian = torch.randn(size, size, generator=generator, dtype=torch.float64)
+    matrix, triangle = torch.linalg.qr(gaussian)
+    return matrix * triangle.diagonal().sign()
+
+
+def euclidean(difference: Tensor) -> Tensor:
+    """The L2 norm of the class DFT, by Parseval sqrt(classes) times that of the difference; mean
+    over the examples. Here the transform changes nothing but the scale."""
+    norms = torch.linalg.vector_norm(difference, dim=1)
+    return norms.mean() * difference.shape[1] ** 0.5
+
+
+TRANSFORMS = {
+    "class": dft_of_classes, "batch-class": dft_of_batch_and_classes, "none": logit_pairing,
+    "permuted": dft_of_shuffled_classes, "orthogonal": random_rotation, "l2": euclidean,
+}
 
 
 def kl(logits_clean: Tensor, logits_adv: Tensor) -> Tensor:

@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
+from frlib import losses
 from frlib.losses import cross_entropy, frequency_regularization, kl, mart, trades
 
-TRANSFORMS = ("class", "batch-class", "none")
+TRANSFORMS = tuple(losses.TRANSFORMS)
 SHAPES = [(4, 10), (3, 7), (1, 10), (5, 1)]
 
 
@@ -50,7 +51,29 @@ def by_pairs(adv, clean):
     return sum(abs(d) for row in differences for d in row) / len(differences)
 
 
-DEFINITIONS = {"class": by_class, "batch-class": by_batch_and_class, "none": by_pairs}
+def by_shuffled_class(adv, clean):
+    """The control that gives the classes another order, the same at every call."""
+    order = torch.randperm(adv.shape[1], generator=torch.Generator().manual_seed(0))
+    return by_class(adv[:, order], clean[:, order])
+
+
+def by_rotation(adv, clean):
+    """The control with a rotation for the DFT, column by column from the unit vectors."""
+    size = adv.shape[1]
+    images = [losses.random_rotation_matrix(size)[i].tolist() for i in range(size)]
+    rows = (adv.double() - clean.double()).tolist()
+    return sum(abs(sum(d * image[k] for d, image in zip(row, images, strict=True)))
+               for row in rows for k in range(size)) / len(rows)
+
+
+def by_energy(adv, clean):
+    """The L2 norm over the frequencies, from the transform itself."""
+    spectrum = torch.fft.fft(adv.double() - clean.double(), dim=1)
+    return sum(math.sqrt(sum(abs(v) ** 2 for v in row)) for row in spectrum.tolist()) / len(adv)
+
+
+DEFINITIONS = {"class": by_class, "batch-class": by_batch_and_class, "none": by_pairs,
+               "permuted": by_shuffled_class, "orthogonal": by_rotation, "l2": by_energy}
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -108,6 +131,20 @@ def test_a_constant_difference_sits_in_the_zero_frequency():
         == pytest.approx(0.25)
 
 
+def test_the_controls_order_and_rotation_are_fixed_and_do_what_they_say():
+    for size in (1, 4, 10, 100):
+        matrix = losses.random_rotation_matrix(size)
+        assert torch.allclose(matrix @ matrix.T, torch.eye(size, dtype=torch.float64), atol=1e-9)
+        assert torch.equal(matrix, losses.random_rotation_matrix(size))
+    one = torch.zeros(1, 10)
+    one[0, 3] = 1  # a single logit: every order of the classes has the same spectrum
+    terms = {name: frequency_regularization(one, 0 * one, transform=name).item()
+             for name in ("class", "permuted", "none", "orthogonal", "l2")}
+    assert terms["permuted"] == pytest.approx(terms["class"], rel=1e-5)
+    assert terms["none"] == 1 and terms["l2"] == pytest.approx(10 ** 0.5)
+    assert 1 < terms["orthogonal"] < 10 ** 0.5
+
+
 def test_without_the_transform_a_difference_counts_once():
     clean = torch.zeros(4, 10)
     adv = clean.clone()
@@ -151,8 +188,7 @@ def test_wrong_shapes_are_refused(shapes):
 
 
 def test_an_unknown_transform_names_the_choices():
-    with pytest.raises(ValueError, match="transform = 'dct': choose 'class', 'batch-class' or "
-                                         "'none'"):
+    with pytest.raises(ValueError, match="transform = 'dct': choose one of class, batch-class, "):
         frequency_regularization(*logits((2, 3)), transform="dct")
 
 

@@ -13,7 +13,7 @@ from frlib.publish.markup import NONE, SMOKE_MARK, chance, html_table, percent
 from frlib.run.config import Config, criterion, load, presets, project_root, resolve
 from frlib.run.files import unpack_flags
 
-PUBLISHED = "mini"  # the preset of the committed results that stand in for smoke
+PUBLISHED = "small"  # the preset of the committed results that stand in for smoke
 SERIES = {  # columns of a run's history that are accuracies, and their names on a figure
     "val_clean": "clean, validation", "test_clean": "clean, test", "val_pgd": "PGD, validation",
     "test_pgd": "PGD, test", "swa_test_pgd": "averaged, PGD, test",
@@ -35,7 +35,7 @@ def mark(preset: str) -> str | None:
 def shown(config: Config, show: str = "") -> tuple[str, dict]:
     """The preset whose numbers a page shows, and its collected results.
 
-    `show` if given; else the config's own preset, but the committed "mini" results where the
+    `show` if given; else the config's own preset, but the committed "small" results where the
     config's is only smoke. This machine's results stand before committed ones.
     """
     committed = project_root() / "results"

@@ -113,7 +113,9 @@ class Config:
 
     fr_lambda: float = knob(0.1, "weight of the frequency regularisation", low=0)
     fr_transform: str = knob("class", "class: equation 2; batch-class: the released code; none: "
-                             "logit pairing", choices=("class", "batch-class", "none"))
+                             "logit pairing; permuted, orthogonal, l2: controls",
+                             choices=("class", "batch-class", "none", "permuted", "orthogonal",
+                                      "l2"))
     fr_start_epoch: int = knob(0, "first epoch with the regularisation", low=0)
     swa_start: float = knob(0.75, "share of the epochs after which weights are averaged",
                             low=0, high=1)
