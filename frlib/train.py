@@ -73,7 +73,7 @@ def train(config: Config, *, redo: bool = False) -> Run:
 
 def averages(method: str) -> bool:
     """Whether a result is read from the averaged weights of this training."""
-    return any(trained == method and which == "swa-best" for trained, which in METHODS.values())
+    return any(trained == method and which.startswith("swa") for trained, which in METHODS.values())
 
 
 def attack_precision(config: Config, device: str) -> str:
@@ -168,7 +168,7 @@ def _train(run: Run, config: Config, device: str, facts: dict) -> None:
         log.info("%s %s", config.label, json.dumps(row))
     if first:
         folder.write_history(run, state["history"])
-        files = {p.stem: file_checksum(p) for p in sorted(run.dir.glob("*best.pt"))}
+        files = {p.stem: file_checksum(p) for p in sorted(run.dir.glob("*.pt"))}
         write_json(run.dir / "finished.json", {
             "seconds": round(sum(row["seconds"] for row in state["history"]), 1),
             "peak_bytes": state["peak_bytes"], "attack_precision": place["attack_precision"],

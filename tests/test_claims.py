@@ -189,9 +189,9 @@ def test_a_measured_detail_is_one_change_to_its_base():
             base, at, change = entry["run"].partition("@")
             assert (base, at) == (entry["base"], "@") and "," not in change
             assert change.partition("=")[0] in config.FIELDS
-            assert config.load("mini", **config.parse_label(entry["run"])).label == entry["run"], \
+            assert config.load("small", **config.parse_label(entry["run"])).label == entry["run"], \
                 "the setting differs from the preset's, and is written as a label has it"
-    preset = yaml.safe_load((REPO / "notebooks" / "presets" / "mini.yaml").read_text())
+    preset = yaml.safe_load((REPO / "notebooks" / "presets" / "small.yaml").read_text())
     assert set(preset["settings"].get("ablations", [])) <= set(runs)
 
 

@@ -206,7 +206,7 @@ def test_weights_that_are_not_finite_get_no_score(run, tmp_path, value):
     weights = models.create("resnet8-16").state_dict()
     weights["linear.bias"][3] = value
     torch.save(weights, tmp_path / "diverged.pt")
-    with pytest.raises(ValueError, match="best checkpoint holds weights that are not finite"):
+    with pytest.raises(ValueError, match="judged checkpoint holds weights that are not finite"):
         evaluate_run.judge_checkpoint("mine:resnet8-16", tmp_path / "diverged.pt", run.config)
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from frlib import evaluate, models, train
-from frlib.publish import book_tables
+from frlib.publish import book_tables, claims
 from frlib.publish import notebook_views as views
 from frlib.run import config, evaluate_run, files, provenance, published
 
@@ -69,12 +69,28 @@ def test_result_holds_every_attack_on_the_same_images(settings, method):
     for name, score in result["scores"].items():
         assert flags[name].sum() == score["correct"]
         assert not (flags[name] & ~flags["clean"][:len(flags[name])]).any()
-    assert result["checkpoint"] == {"at": "best", "at-swa": "swa-best"}[method]
+    assert result["checkpoint"] == {"at": "best", "at-swa": "swa-last"}[method]
     assert result["warnings"] == ["a warning"] and len(result["roughness"]) == 16 * 3
-    assert len(result["history"]) == 2 and set(result["last"]) == {"clean", "pgd20"}
+    other = result[{"at": "last", "at-swa": "best"}[method]]
+    assert len(result["history"]) == 2 and set(other) == {"clean", "fgsm", "pgd20", "cw"}
     assert result["zero_gradient"] == {"count": 0, "total": 12} and result["epoch"] > 0
     assert result["config"]["eps"] == 8 / 255 and result["provenance"]["versions"]["torch"]
     assert result == files.read_json(evaluate_run.result_path(settings(method)))
+
+
+def test_an_average_is_that_of_the_last_epoch_and_the_chosen_one_stands_beside_it(settings):
+    plain = evaluate_run.judge(settings("at", judge_batch=6))
+    averaged = evaluate_run.judge(settings("at-swa", judge_batch=6))
+    assert averaged["epoch"] == len(averaged["history"]) and "last" not in averaged
+    both = {"at": {0: plain}, "at-swa": {0: averaged}}
+    assert claims.best_and_last(both, "at") == ("scores", "last")
+    assert claims.best_and_last(both, "at-swa") == ("best", "scores")
+
+
+def test_autoattack_on_both_checkpoints_when_asked(settings):
+    result = evaluate_run.judge(settings("at", aa_both=True))
+    assert set(result["last"]) == {"clean", "fgsm", "pgd20", "cw", "aa"}
+    assert result["last"]["aa"]["total"] == 3 and result["warnings"] == ["a warning"]
 
 
 def test_flags_are_those_of_the_checkpoint(settings, runs):
@@ -147,7 +163,7 @@ def test_a_checkpoint_from_elsewhere_is_judged_as_a_run_of_ours_is(settings):
     result = evaluate_run.judge_checkpoint("mine:resnet8-16", own_file(settings), settings())
     for same in ("scores", "zero_gradient", "roughness", "warnings", "checkpoint_sha256", "seed"):
         assert result[same] == ours[same], same
-    assert result["label"] == "published-mine-resnet8-16" and result["last"] == {}
+    assert result["label"] == "published-mine-resnet8-16" and "last" not in result
     path = evaluate_run.result_path(settings(), result["label"])
     assert result == files.read_json(path) and path != evaluate_run.result_path(settings())
     collected = book_tables.collect("judged", path.parents[2])

@@ -26,12 +26,12 @@ def test_lines_drops_and_the_chosen_epoch():
 
 
 def test_sentences_say_the_numbers_of_the_history():
-    text = views.seen(HISTORY, "mini", averaged=True)
+    text = views.seen(HISTORY, "small", averaged=True)
     for figure in ("first 300 images of each split, under PGD-4", "epoch 2 of 3", "35.0 % PGD",
                    "30.0 %", "31.0 % at epoch 3, a mean over 1 epoch."):
         assert figure in text
     assert "Curves" not in views.seen(HISTORY, "somebodys-own")
-    assert "not run" in views.seen({}, "mini")
+    assert "not run" in views.seen({}, "small")
 
 
 def test_averaged_epochs_are_counted_up_to_the_chosen_one():
@@ -57,10 +57,10 @@ def test_sentences_about_spectra_say_what_the_figures_hold():
 
 
 def test_smoke_numbers_carry_their_mark():
-    assert views.mark("smoke") and views.mark("mini") is None
+    assert views.mark("smoke") and views.mark("small") is None
     assert "smoke-mark" in views.history_table(HISTORY, "smoke")
-    assert "smoke-mark" not in views.history_table(HISTORY, "mini")
-    assert "&lt;b&gt;" in views.grid({"<b>": {"a": 0.5}}, "mini")  # nothing becomes markup
+    assert "smoke-mark" not in views.history_table(HISTORY, "small")
+    assert "&lt;b&gt;" in views.grid({"<b>": {"a": 0.5}}, "small")  # nothing becomes markup
 
 
 @pytest.fixture
@@ -73,12 +73,12 @@ def stored(tmp_path, monkeypatch):
     return write
 
 
-def test_smoke_shows_committed_mini_results_where_there_are_some(stored):
+def test_smoke_shows_committed_small_results_where_there_are_some(stored):
     own = config.load("smoke")
     assert views.shown(own) == ("smoke", {})
-    stored("results", "mini", "at", mark=1)
+    stored("results", "small", "at", mark=1)
     name, found = views.shown(own)
-    assert name == "mini" and found["at"][0]["mark"] == 1
+    assert name == "small" and found["at"][0]["mark"] == 1
     assert views.histories(found, ["at", "at-fr"]) == HISTORY
     assert views.shown(own, "smoke") == ("smoke", {})
 
@@ -87,28 +87,28 @@ def test_a_badge_names_the_results_that_a_page_shows(stored):
     made = {"commit": "0123456789", "dirty": False, "device": "CPU", "threads": 1,
             "versions": {}, "date": "2026-01-02 03:04:05"}
     assert "smoke-mark" in views.badge(config.load("smoke"))
-    stored("results", "mini", "at", provenance=made, seconds={"train": 60, "judge": 60})
-    stored("results", "mini", "trades", provenance=made)
+    stored("results", "small", "at", provenance=made, seconds={"train": 60, "judge": 60})
+    stored("results", "small", "trades", provenance=made)
     text = views.badge(config.load("smoke"), ["at", "at-fr"])
-    assert "<strong>mini</strong>" in text and "trades" not in text and "at-fr" not in text
-    assert 'href="../../result-files/mini/at/seed0.json"' in text and "commit 0123456 ·" in text
+    assert "<strong>small</strong>" in text and "trades" not in text and "at-fr" not in text
+    assert 'href="../../result-files/small/at/seed0.json"' in text and "commit 0123456 ·" in text
     assert ">trades</a>" in views.badge(config.load("smoke"))
     assert "not run" in views.badge(config.load("smoke"), ["at-fr"])
 
 
 def test_own_results_stand_before_committed_ones(stored):
-    stored("results", "mini", "at", mark="committed")
-    stored("runs/results", "mini", "at", mark="own")
-    assert views.shown(config.load("mini"))[1]["at"][0]["mark"] == "own"
+    stored("results", "small", "at", mark="committed")
+    stored("runs/results", "small", "at", mark="own")
+    assert views.shown(config.load("small"))[1]["at"][0]["mark"] == "own"
 
 
 def test_figures_fall_back_to_the_own_run(stored):
-    stored("results", "mini", "at")
+    stored("results", "small", "at")
     with pytest.raises(FileNotFoundError, match="run notebooks"):
         views.shown_file("figures", config.load("smoke"))
     stored("runs/results", "smoke", "figures", mark="own")
     assert views.shown_file("figures", config.load("smoke"))[1]["mark"] == "own"
-    stored("results", "mini", "figures", mark="committed")
+    stored("results", "small", "figures", mark="committed")
     assert views.shown_file("figures", config.load("smoke"))[1]["mark"] == "committed"
 
 
@@ -118,7 +118,7 @@ def test_table_1_as_lines():
     (bandwidths, accuracies, lows, highs), = views.low_pass_lines(figures).values()
     assert bandwidths == [32, 16] and accuracies == [0.75, 0.75]
     assert lows[0] < 0.75 < highs[0]
-    assert "75.0 [19.4, 99.4]" in views.low_pass_table(figures, "mini")
+    assert "75.0 [19.4, 99.4]" in views.low_pass_table(figures, "small")
 
 
 def test_legends_have_short_labels():
@@ -155,7 +155,7 @@ def test_a_far_stronger_autoattack_is_suspicious_a_stronger_one_is_not(standing,
 
 
 def test_the_table_says_what_makes_a_check_suspicious():
-    table = views.masking_table({"at": judged(fgsm="1", pgd20="1", aa="1")}, "mini")
+    table = views.masking_table({"at": judged(fgsm="1", pgd20="1", aa="1")}, "small")
     assert "above 10 % in the first column" in table and "above 0.2 % and 1 % in" in table
 
 
@@ -186,9 +186,9 @@ def test_square_alone_is_suspicious_above_the_packages_threshold(only, total, ex
 def test_what_a_result_lacks_is_not_run():
     result = judged(fgsm="11", pgd20="11", aa="10")
     assert views.masking(result)["square"] is views.masking(result)["zero_gradient"] is None
-    assert views.masking_table({"at": result}, "mini").count("<td>not run</td>") == 2
+    assert views.masking_table({"at": result}, "small").count("<td>not run</td>") == 2
     assert views.overfitting(result) == {}
-    assert views.overfitting_table({"at": result}, "mini").count("<td>—</td>") == 4
+    assert views.overfitting_table({"at": result}, "small").count("<td>—</td>") == 4
 
 
 def test_robust_overfitting_is_what_the_last_checkpoint_loses_on_the_same_images():
@@ -199,7 +199,7 @@ def test_robust_overfitting_is_what_the_last_checkpoint_loses_on_the_same_images
     assert found["gap"] == pytest.approx(10) and found["p"] == pytest.approx(2 / 2**10)
     assert found["peak"] == pytest.approx(5)
     assert views.overfitting({**result, "checkpoint": "swa-best"})["peak"] == 0
-    table = views.overfitting_table({"at": result}, "mini")
+    table = views.overfitting_table({"at": result}, "small")
     for cell in ("100.0", "30.0", "40.0", "10.0 (p = 0.002)", "5.0"):
         assert f"<td>{cell}</td>" in table
 
@@ -208,10 +208,10 @@ def test_the_published_figures_stand_below_ours():
     score = files.score([1, 0])
     result = {"seed": 0, "scores": dict.fromkeys(("clean", "fgsm", "pgd20", "cw", "aa"), score),
               "published": {"clean": 84.92, "aa": 53.08, "eps": 0.031}, "config": {"eps": 8 / 255}}
-    table = views.benchmark_table({"published-x": result}, "mini")
+    table = views.benchmark_table({"published-x": result}, "small")
     assert "<td>as published, eps = 0.031</td><td>84.92</td><td>—</td>" in table
     assert "<td>53.08</td></tr>" in table
     result["published"]["eps"] = 8 / 255
-    assert "<td>as published</td>" in views.benchmark_table({"published-x": result}, "mini")
+    assert "<td>as published</td>" in views.benchmark_table({"published-x": result}, "small")
     result["published"] = {"clean": None, "aa": None, "eps": 8 / 255}
-    assert "as published" not in views.benchmark_table({"published-x": result}, "mini")
+    assert "as published" not in views.benchmark_table({"published-x": result}, "small")

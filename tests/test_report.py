@@ -496,7 +496,7 @@ def test_the_hours_of_a_preset_count_a_training_once():
             "provenance": {"device": "Card Y", "threads": 1}}
     results = {label: {0: {**made, "seconds": {"train": 7200, "judge": 1800}}}
                for label in ("at-fr", "at-fr-swa", "at-fr@fr_transform=none")}
-    head, row, empty = cells(sources.preset_costs({"mini": results, "paper": {}}))
-    listed = sum(len(evaluate_run.siblings(run)) for run in config.load("mini").runs)
-    assert row == ["`mini`", f"2 of {listed}", "4", "1.5", "1.5"]
+    head, row, empty = cells(sources.preset_costs({"small": results, "paper": {}}))
+    listed = sum(len(evaluate_run.siblings(run)) for run in config.load("small").runs)
+    assert row == ["`small`", f"2 of {listed}", "4", "1.5", "1.5"]
     assert empty[2:] == ["not measured"] * 3 and len(head) == len(row)

@@ -186,8 +186,16 @@ def _minus(left: dict, right: dict) -> dict:
 def _per_image(results, method, metric) -> dict[int, np.ndarray]:
     if metric != "overfitting_gap":
         return _flags(results, method, "scores", metric)
-    return _minus(_flags(results, method, "scores", "pgd20"),
-                  _flags(results, method, "last", "pgd20"))
+    best, last = (_flags(results, method, which, "pgd20")
+                  for which in best_and_last(results, method))
+    return _minus(best, last)
+
+
+def best_and_last(results: dict, method: str) -> tuple[str, str]:
+    """Where a method's results hold the scores of the checkpoint that validation likes best and of
+    the last one: one of them is what stands for the method, "scores"."""
+    last = find(results, method, "best")  # an average stands for the method at the last epoch
+    return ("best", "scores") if last else ("scores", "last")
 
 
 def _paired(left: dict, right: dict, than: str = "") -> dict | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from frlib.publish import book_tables, sources
+from frlib.publish import book_tables, claims, sources
 from frlib.publish.claims import LEVEL, NOT_RUN, interval, paper, radius, rank_test, sign_flip
 from frlib.publish.markup import NONE, SMOKE_MARK, chance, html_table, percent
 from frlib.run.config import Config, criterion, load, presets, project_root, resolve
@@ -282,9 +282,9 @@ def overfitting(result: dict) -> dict:
     "gap": PGD-20 of the best checkpoint minus the last, "p": of the paired exact test on the same
     images; "peak": the highest PGD accuracy of the curve on test images minus its last.
     """
-    found = {}
-    if "pgd20" in result.get("last", {}) and "pgd20" in result["scores"]:
-        difference = _flags(result["scores"]["pgd20"]) - _flags(result["last"]["pgd20"])
+    found, (best, last) = {}, _best_and_last(result)
+    if "pgd20" in best and "pgd20" in last:
+        difference = _flags(best["pgd20"]) - _flags(last["pgd20"])
         found = {"gap": 100 * float(difference.mean()), "p": sign_flip(difference)}
     key = "swa_test_pgd" if result.get("checkpoint", "").startswith("swa") else "test_pgd"
     curve = [row[key] for row in result.get("history", []) if key in row]
@@ -296,7 +296,7 @@ def overfitting_table(results: dict[str, dict], preset: str) -> str:
     rows = []
     for label, result in results.items():
         scores = [where.get(attack) for attack in ("clean", "pgd20")
-                  for where in (result["scores"], result.get("last", {}))]
+                  for where in _best_and_last(result)]
         found, gap = overfitting(result), NONE
         if "gap" in found:
             gap = f"{round(found['gap'], 1) + 0.0:.1f} ({chance(found['p'])})"
@@ -305,6 +305,12 @@ def overfitting_table(results: dict[str, dict], preset: str) -> str:
                      f"{found['peak']:.1f}" if "peak" in found else NONE])
     return html_table(preset, ["", "clean %, best", "last", "PGD-20 %, best", "last",
                                       "best minus last, points", "curve: highest minus last"], rows)
+
+
+def _best_and_last(result: dict) -> tuple[dict, dict]:
+    """The scores of a run's best and last checkpoint, {} where there are none."""
+    best, last = claims.best_and_last({"": {0: result}}, "")
+    return result.get(best, {}), result.get(last, {})
 
 
 def _flags(score: dict) -> np.ndarray:

@@ -51,7 +51,8 @@ _MADE = {"commit": a_name, "device": a_text, "threads": a_number, "date": a_name
          "versions": {...: a_name}}
 MADE = {**_MADE, "earlier": [_MADE]}
 SHAPE = {  # as far as pages read it; other keys may hold anything
-    "scores": {...: a_score}, "last": {...: a_score}, "history": [{...: a_number}],
+    **dict.fromkeys(("scores", "last", "best"), {...: a_score}),
+    "history": [{...: a_number}],
     "config": {"model": a_name, "dataset": a_name, "eps": a_number, "judge_eps": a_number},
     "data": {"test": a_text}, "seed": a_number, "checkpoint": a_text, "warnings": [a_text],
     "provenance": MADE, "train_provenance": MADE, "table1": {...: a_table}, "full_scale": a_table,
@@ -82,8 +83,8 @@ def misfit(value, shape, where: str = "") -> str:
 
 def other_images(result: dict) -> str:
     """That scores are of different numbers of images, "" if not: only AutoAttack may have fewer."""
-    totals = {f"{part}.{name}": score["total"] for part in ("scores", "last")
+    totals = {f"{part}.{name}": score["total"] for part in ("scores", "last", "best")
               for name, score in result.get(part, {}).items()}
     most = max(totals.values(), default=0)
-    odd = any(total < most for name, total in totals.items() if name != "scores.aa")
+    odd = any(total < most for name, total in totals.items() if not name.endswith(".aa"))
     return f"scores of different numbers of images: {totals}" if odd else ""

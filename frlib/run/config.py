@@ -19,14 +19,16 @@ from pathlib import Path
 
 import yaml
 
-METHODS = {  # name: the training run it is read from, and which of its checkpoints
+# name: the training run it is read from, and which of its checkpoints. The best one is chosen on
+# validation images; an average runs until the end, as in the paper, so it is the last one
+METHODS = {
     "natural": ("natural", "best"),
     "at": ("at", "best"),
-    "at-swa": ("at", "swa-best"),
+    "at-swa": ("at", "swa-last"),
     "at-fr": ("at-fr", "best"),
-    "at-fr-swa": ("at-fr", "swa-best"),
+    "at-fr-swa": ("at-fr", "swa-last"),
     "at-sar": ("at-sar", "best"),  # the second paper's names of FR and FR-SWA
-    "at-sar-wa": ("at-sar", "swa-best"),
+    "at-sar-wa": ("at-sar", "swa-last"),
     "trades": ("trades", "best"),
     "mart": ("mart", "best"),
     "at-awp": ("at-awp", "best"),
@@ -136,6 +138,8 @@ class Config:
     judge_images: int = knob(0, "test images for FGSM, PGD-20 and C&W, 0: all", low=0,
                              group="judge")
     aa_images: int = knob(0, "test images for AutoAttack, 0: all", low=0, group="judge")
+    aa_both: bool = knob(False, "AutoAttack on the best and the last checkpoint of a run, not only "
+                         "on the one that stands for the method", group="judge")
     judge_batch: int = knob(250, "images per evaluation batch", low=1, group="judge")
 
     @property

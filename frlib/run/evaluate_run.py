@@ -31,7 +31,26 @@ from frlib.run.folder import Run, device_for_work, open_run
 from frlib.run.provenance import NUMERICS, outdated, provenance
 
 log = logging.getLogger("frlib")
-ATTACKS = ("clean", "fgsm", "pgd20", "cw", "aa")
+FILE = {"swa-last": "last"}  # the checkpoint file that holds it, where it is called otherwise
+
+
+def fgsm(model, x, y, *, eps: float, generator=None):
+    """FGSM; it draws nothing, but takes a generator as the others do."""
+    return attacks.fgsm(model, x, y, eps=eps)
+
+
+def pgd20(model, x, y, *, eps: float, generator=None):
+    """PGD-20, step eps/4."""
+    return attacks.pgd(model, x, y, eps=eps, step_size=eps / 4, steps=20, generator=generator)
+
+
+def cw(model, x, y, *, eps: float, generator=None):
+    """PGD-30 on the margin, step eps/4."""
+    return attacks.cw(model, x, y, eps=eps, step_size=eps / 4, steps=30, generator=generator)
+
+
+FAST_ATTACKS = {"fgsm": fgsm, "pgd20": pgd20, "cw": cw}  # all but AutoAttack
+ATTACKS = ("clean", *FAST_ATTACKS, "aa")
 
 
 def siblings(label: str) -> list[str]:
@@ -56,7 +75,7 @@ def load_model(run: Run, which: str, num_classes: int = 10) -> torch.nn.Module:
 
     RuntimeError naming a damaged file, ValueError naming one that holds code.
     """
-    saved = read_tensors(run.checkpoint(which.replace("swa-last", "last")))
+    saved = read_tensors(run.checkpoint(FILE.get(which, which)))
     weights = saved["average"] if which == "swa-last" else saved["state_dict"]
     weights = {k.removeprefix("module."): v for k, v in weights.items() if k != "n_averaged"}
     inside = {k: weights[k].flatten().tolist() for k in ("mean", "std") if k in weights}
@@ -75,24 +94,26 @@ def judge(config: Config, *, redo: bool = False) -> dict:
     warning; with `redo` a stored result is moved aside, to be kept, and computed anew.
     """
     run, which = open_run(config), METHODS[config.method][1]
+    other = {"best": "last", "swa-last": "swa-best"}[which]
     if not run.finished:
         raise FileNotFoundError(f"{run.dir} is not a finished run; train {config.label} first")
-    finished, checksum = read_json(run.dir / "finished.json"), file_checksum(run.checkpoint(which))
-    if finished.get("checkpoints", {}).get(which) != checksum:
-        raise ValueError(f"{run.checkpoint(which)} is not the file that the training wrote: its "
-                         f"SHA-256 is not in finished.json; delete {run.dir} and train again")
+    finished, path = read_json(run.dir / "finished.json"), run.checkpoint(FILE.get(which, which))
+    checksum = file_checksum(path)
+    if finished.get("checkpoints", {}).get(path.stem, checksum) != checksum:
+        raise ValueError(f"{path} is not the file that the training wrote: its SHA-256 is not in "
+                         f"finished.json; delete {run.dir} and train again")
     identity = {"config": config.group("train", "judge"), "checkpoint_sha256": checksum,
                 "numerics": {"train": read_json(run.dir / "config.json").get("numerics"),
                              "judge": NUMERICS["judge"]}}
+    last = read_tensors(run.checkpoint("last"))["state"]
     about = {"method": config.method, "checkpoint": which,
-             # not from metrics.jsonl, which has no checksum
-             "history": read_tensors(run.checkpoint("last"))["state"]["history"],
-             "epoch": read_tensors(run.checkpoint(which))["epoch"],
+             "history": last["history"],  # not from metrics.jsonl, which has no checksum
+             "epoch": last["epoch"] if which == "swa-last" else read_tensors(path)["epoch"],
              "attack_precision": finished.get("attack_precision"),
              "train_provenance": finished.get("provenance", {})}
     return _stored(config, config.label, identity, about, finished, redo, lambda classes: {
-        "best": load_model(run, which, classes),
-        "last": load_model(run, which.replace("best", "last"), classes)})
+        "": load_model(run, which, classes),
+        other.removeprefix("swa-"): load_model(run, other, classes)})
 
 
 def judge_checkpoint(name: str, path: str | Path, config: Config, *, redo: bool = False) -> dict:
@@ -113,7 +134,7 @@ def judge_checkpoint(name: str, path: str | Path, config: Config, *, redo: bool 
     about = {"checkpoint": path.name, "history": [],
              "published": {"clean": entry.clean, "aa": entry.autoattack, "eps": entry.eps}}
     return _stored(config, published.label(name), identity, about, {}, redo,
-                   lambda classes: {"best": published.load(name, path, classes)})
+                   lambda classes: {"": published.load(name, path, classes)})
 
 
 def _stored(config, label, identity, about, finished, redo, load) -> dict:
@@ -155,53 +176,52 @@ def _finite(models: dict) -> dict:
     """
     for which, model in models.items():
         if not all(tensor.isfinite().all() for tensor in model.state_dict().values()):
-            raise ValueError(f"the {which} checkpoint holds weights that are not finite: its "
-                             "training has diverged; train with a lower lr")
+            raise ValueError(f"the {which or 'judged'} checkpoint holds weights that are not "
+                             "finite: its training has diverged; train with a lower lr")
     return models
 
 
 def _judge(config, label, work, finished, load) -> dict:
-    """Every attack on the "best" that `load` gives, and clean and PGD-20 on its "last", if any."""
+    """Every attack on the model "" that `load` gives, and on the run's "best" or "last", if any.
+
+    On the latter AutoAttack runs only with `aa_both`.
+    """
     device = device_for_work(config)
     cost.settle(config.threads, fast=config.fast)
     test = data.load(config.dataset, resolve(config.data_root), "test").take(config.judge_images)
     x, y = test.to(device).x, test.labels.to(device)
     found = {which: model.to(device) for which, model in load(len(test.classes)).items()}
-    model = found["best"]
+    model = found[""]
     roughness = spectral.kernel_roughnesses(model.conv1.weight.detach()).flatten().tolist()
     cost.refuse_if_too_big(cost.training_bytes(model, x[:1], config.judge_batch), device,
                            f"lower judge_batch = {config.judge_batch}")
     found = {which: models.freeze(m, fast=config.fast) for which, m in found.items()}
     right = {which: evaluate.correct(m, x, y, batch_size=config.judge_batch)
              for which, m in found.items()}
-    model, first = found["best"], slice(config.aa_images or len(y))
+    model, first = found[""], slice(config.aa_images or len(y))
     print(f"{label}: AutoAttack takes "
-          f"{forecast(model, x[first], y[first], int(right['best'][first].sum()), config)}")
-    step = {"eps": config.judge_eps, "step_size": config.judge_eps / 4}
+          f"{forecast(model, x[first], y[first], int(right[''][first].sum()), config)}")
 
     def under(which, name):
-        generator = torch.Generator(device).manual_seed(config.seed)
-        attack = {
-            "fgsm": lambda m, x, y: attacks.fgsm(m, x, y, eps=config.judge_eps),
-            "pgd20": lambda m, x, y: attacks.pgd(m, x, y, **step, steps=20, generator=generator),
-            "cw": lambda m, x, y: attacks.cw(m, x, y, **step, steps=30, generator=generator),
-        }.get(name)
-        if attack is None:
+        if name == "clean":
             return score(right[which])
+        generator = torch.Generator(device).manual_seed(config.seed)
+        attack = partial(FAST_ATTACKS[name], eps=config.judge_eps, generator=generator)
         return score(evaluate.robust(found[which], x, y, attack, batch_size=config.judge_batch,
                                      clean=right[which], progress=f"{label} {name}"))
 
-    def autoattack():
-        result = evaluate.autoattack(model, x[first], y[first], eps=config.judge_eps,
+    def autoattack(which):
+        result = evaluate.autoattack(found[which], x[first], y[first], eps=config.judge_eps,
                                      seed=config.seed, batch_size=config.judge_batch,
-                                     state_dir=work)
+                                     state_dir=work / which)
         return {**score(result.robust), "stages": result.stages, "warnings": result.warnings}
 
-    todo = {name: partial(under, "best", name) for name in ("clean", "fgsm", "pgd20", "cw")}
-    if "last" in found:
-        todo |= {f"last {name}": partial(under, "last", name) for name in ("clean", "pgd20")}
+    todo = {f"{which} {name}".strip(): partial(under, which, name)
+            for which in found for name in ATTACKS[:-1]}
     todo["zero gradient"] = lambda: zero_gradient(model, x, y, batch_size=config.judge_batch)
-    todo["aa"] = autoattack
+    todo["aa"] = partial(autoattack, "")
+    others = [which for which in found if which]
+    todo |= {f"{which} aa": partial(autoattack, which) for which in others if config.aa_both}
     done = {"scores": {}, "seconds": 0.0, "made": None}
     if (work / "scores.json").is_file():  # of a judgement that was killed
         done = read_json(work / "scores.json")
@@ -217,10 +237,11 @@ def _judge(config, label, work, finished, load) -> dict:
     scores = done["scores"]
     return {
         "scores": {name: scores[name] for name in ATTACKS},
-        "last": {name: scores[f"last {name}"] for name in ("clean", "pgd20")
-                 if f"last {name}" in scores},
+        **{which: {name: scores[f"{which} {name}"] for name in ATTACKS
+                   if f"{which} {name}" in scores} for which in others},
         "zero_gradient": scores["zero gradient"],
-        "warnings": scores["aa"].pop("warnings"),
+        "warnings": list(dict.fromkeys(
+            told for name in scores for told in scores[name].pop("warnings", []))),
         "roughness": [round(v, 5) for v in roughness],
         "data": {"train": finished.get("data"), "test": test.checksum},
         "seconds": {"train": finished.get("seconds"), "judge": round(done["seconds"], 1)},
