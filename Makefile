@@ -1,4 +1,4 @@
-# make book | test | site | pdf | mini | ablations | cifar100-subset | resnet18 | paper | publish
+# make book | test | site | pdf | small | mini | table1 | ablations | cifar100-subset | resnet18 | paper | publish
 # make test-gpu | test-slow | clean
 PYTHON ?= python3
 DATA ?= data
@@ -10,8 +10,8 @@ SNAKEMAKE = $(RUN) snakemake -j$(JOBS) --rerun-incomplete --nolock --quiet rules
 NBVAL = rm -rf _build/nbval && FRLIB_ROOT=$(CURDIR)/_build/nbval TQDM_DISABLE=1 \
 	$(RUN) pytest -q --nbval-lax -p no:cacheprovider notebooks
 
-.PHONY: book site pdf mini ablations cifar100-subset resnet18 paper test unit notebooks test-gpu \
-	test-slow publish clean
+.PHONY: book site pdf small mini table1 resnet18 paper ablations cifar100-subset tiny-imagenet-40 \
+	test unit notebooks test-gpu test-slow publish clean
 
 book: .venv/ready            ## the smoke preset on embedded data, then the book in _build/html
 	$(SNAKEMAKE) preset=smoke
@@ -25,13 +25,13 @@ pdf: book                    ## the whole book on paper, _build/book.pdf, printe
 	$(CHROMIUM) --headless --no-sandbox --no-pdf-header-footer --print-to-pdf=_build/book.pdf \
 		file://$(CURDIR)/_build/singlehtml/book.html
 
-mini resnet18 paper: .venv/ready  ## the same pipeline with another preset: make mini DATA=folder
+small mini table1 resnet18 paper: .venv/ready  ## the same with another preset: make mini DATA=folder
 	$(SNAKEMAKE) preset=$@
 
 ablations: .venv/ready       ## the choices of the book's ledger, one by one, at PRESET (mini)
 	$(SNAKEMAKE) preset=$(or $(PRESET),mini) -- ablations
 
-cifar100-subset: .venv/ready ## a preset that has results but no pages of its own
+cifar100-subset tiny-imagenet-40: .venv/ready  ## presets that have results but no pages of their own
 	$(SNAKEMAKE) preset=$@ -- results
 
 test: .venv/ready            ## lint, then side by side: unit tests, notebooks at their defaults

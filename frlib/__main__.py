@@ -1,9 +1,10 @@
-"""The pipeline's steps as commands: python -m frlib {train,judge,report,publish} --help
+"""The pipeline's steps as commands: python -m frlib {train,judge,report,publish,status} --help
 
 `torchrun --standalone --nproc-per-node 4 -m -- frlib train ...` trains on four GPUs of one machine.
 """
 
 import argparse
+import json
 import logging
 import os
 import sys
@@ -12,20 +13,22 @@ from pathlib import Path
 import yaml
 
 from frlib import train
-from frlib.publish import book_tables, notebook_views
+from frlib.publish import book_tables, notebook_views, status
 from frlib.run import config, evaluate_run
 from frlib.run.files import read_json, write_json
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m frlib", description=__doc__)
-    parser.add_argument("step", choices=("train", "judge", "report", "publish"))
-    parser.add_argument("--preset", default="smoke", help="a name, or the path of a .yaml file")
+    parser.add_argument("step", choices=("train", "judge", "report", "publish", "status"))
+    parser.add_argument("--preset", help="a name, or the path of a .yaml file; by "
+                        "default smoke, for status all")
     parser.add_argument("--run", default="at", help="method[@key=value,...], as at-fr@epochs=3")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data-root", default="data")
     parser.add_argument("--runs-dir", default="runs")
     parser.add_argument("--out", default="book/generated", help="where `report` writes its pages")
+    parser.add_argument("--json", action="store_true", help="status: as JSON")
     parser.add_argument("--redo", action="store_true", help="train or judge anew, also what is "
                         "finished; what was there is moved aside and kept")
     given = parser.parse_args(arguments)
@@ -33,7 +36,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if given.step != "train" and int(os.environ.get("WORLD_SIZE", 1)) > 1:
             raise ValueError(f"{given.step}: one process does it; only train is for torchrun")
-        settings = config.load(given.preset, seed=given.seed, data_root=given.data_root,
+        if given.step == "status":
+            folders = config.resolve(given.runs_dir) / "results", config.project_root() / "results"
+            found = status.status(*folders, preset=Path(given.preset or "").stem)
+            print(json.dumps(found, indent=1) if given.json else status.as_text(found))
+            return 0
+        settings = config.load(given.preset or "smoke", seed=given.seed, data_root=given.data_root,
                                runs_dir=given.runs_dir, **config.parse_label(given.run))
         if given.step == "train":
             train.train(settings, redo=given.redo)

@@ -16,6 +16,9 @@ from pathlib import Path
 
 LIBRARIES = ("torch", "torchvision", "numpy", "pyautoattack", "scikit-learn")
 NUMERICS = {"train": 1, "judge": 1, "figures": 1, "lens": 1}
+CHANGES = {  # part: {version: what moved its numbers}
+    "train": {1: "the attacks of TRADES and MART start as their official codes do, unclipped"},
+}
 
 
 def outdated(stored: dict | None) -> dict[str, tuple[int, int]]:

@@ -1,0 +1,49 @@
+"""Every stored result, and whether today's code would still give its numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from frlib.publish.book_tables import collect
+from frlib.run.provenance import CHANGES, NUMERICS, outdated
+
+
+def status(*folders: str | Path, preset: str = "") -> dict:
+    """{"results": how many, "stale": how many, "numerics": today's, "files": one dict a result}.
+
+    folders: of results, each with a folder per preset. A file's entry has preset, label, seed,
+    numerics (the versions it was made with), stale (a list of reasons, empty if none) and file.
+    Raises what `collect` raises for a damaged file.
+    """
+    names = {preset} if preset else {path.name for folder in folders if Path(folder).is_dir()
+                                     for path in Path(folder).iterdir() if path.is_dir()}
+    rows = []
+    for name in sorted(names):
+        for label, seeds in collect(name, *folders).items():
+            rows += [_row(name, label, seed, result) for seed, result in seeds.items()]
+    return {"results": len(rows), "stale": sum(bool(row["stale"]) for row in rows),
+            "numerics": NUMERICS, "files": rows}
+
+
+def _row(preset: str, label: str, seed: int, result: dict) -> dict:
+    made = result.get("numerics") or {}
+    reasons = [f"{part} {old} -> {new}: {_why(part, old, new)}"
+               for part, (old, new) in outdated(made).items()]
+    if not made:
+        reasons = ["made before numerics had versions"]
+    return {"preset": preset, "label": label, "seed": seed, "numerics": made, "stale": reasons,
+            "file": result["file"]}
+
+
+def _why(part: str, old: int, new: int) -> str:
+    steps = range(min(old, new) + 1, max(old, new) + 1)
+    return "; ".join(filter(None, (CHANGES.get(part, {}).get(step) for step in steps))) \
+        or "no reason written down"
+
+
+def as_text(found: dict) -> str:
+    """What `status` found, a line a result, and a last line with the counts."""
+    lines = [f"{row['preset']}  {row['label']}  seed {row['seed']}  "
+             + ("as now" if not row["stale"] else f"STALE ({'; '.join(row['stale'])})")
+             for row in found["files"]]
+    return "\n".join([*lines, f"{found['results']} results, {found['stale']} of them stale"])

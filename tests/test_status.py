@@ -1,0 +1,48 @@
+"""Which stored results today's code would still give."""
+
+import json
+
+import pytest
+
+from frlib.__main__ import main
+from frlib.publish.status import as_text, status
+from frlib.run import files, provenance
+
+SCORE = files.score([True, False])
+
+
+@pytest.fixture
+def stored(own_root):
+    """Writes a result below results/ and gives back its file's name."""
+    def store(preset, label, seed=0, **more):
+        path = own_root / "results" / preset / label / f"seed{seed}.json"
+        files.write_json(path, {"preset": preset, "label": label, "seed": seed,
+                                "scores": {"clean": SCORE}, **more})
+        return str(path.relative_to(own_root))
+    yield store
+    for path in (own_root / "results").rglob("seed*.json"):
+        path.unlink()
+
+
+@pytest.mark.parametrize(("numerics", "stale"), [
+    ({"train": 3, "judge": 1}, []), ({"judge": 1}, []),
+    ({"train": 1, "judge": 1}, ["train 1 -> 3: crops; no"]),
+    (None, ["made before numerics had versions"])])
+def test_a_stale_result_says_why(stored, own_root, monkeypatch, numerics, stale):
+    monkeypatch.setitem(provenance.NUMERICS, "train", 3)
+    monkeypatch.setitem(provenance.CHANGES, "train", {2: "crops", 3: "no"})
+    name = stored("own", "at", **({"numerics": numerics} if numerics else {}))
+    found = status(own_root / "results")
+    assert found["results"] == 1 and found["stale"] == bool(stale)
+    assert found["files"] == [{"preset": "own", "label": "at", "seed": 0, "stale": stale,
+                               "numerics": numerics or {}, "file": name}]
+    assert as_text(found).endswith(f"1 results, {len(stale)} of them stale")
+
+
+def test_the_command_lists_all_presets_or_one(stored, capsys):
+    stored("one", "at", numerics={"judge": 1})
+    stored("two", "at", 1, numerics={"judge": 1})
+    assert main(["status", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["results"] == 2
+    assert main(["status", "--preset", "two"]) == 0
+    assert capsys.readouterr().out.startswith("two  at  seed 1  as now\n1 results, 0 of them")
