@@ -53,6 +53,8 @@ TRAINED = {  # the trainings that a notebook shows
 REPORTS = ["04_attack_benchmark", "05_spectral_figures", "07_explore", "08_spectral_lens"]
 NOTEBOOKS = [*TRAINED, *REPORTS]
 LIBRARY = sorted(map(str, Path("frlib/publish").glob("*.py")))  # behind what a page shows
+SWEEP = [f"{RUNS}/results/{NAME}/{label}/seed{seed}.json" for label in config.get("labels", [])
+         for seed in config.get("seeds", SETTINGS.seeds)]  # of python -m frlib sweep
 LABELS = [label for run in SETTINGS.runs for label in evaluate_run.siblings(run)]
 
 
@@ -87,7 +89,7 @@ wildcard_constraints:
     seed="[0-9]+",
 
 
-localrules: generated, book, results, ablations
+localrules: generated, book, results, ablations, sweep
 
 
 rule book:
@@ -115,6 +117,11 @@ rule results:  # without the pages
 rule ablations:  # one choice of the ledger changed in each; their results, without pages
     input:
         ABLATIONS,
+
+
+rule sweep:
+    input:
+        SWEEP,
 
 
 rule train:

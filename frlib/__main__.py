@@ -1,4 +1,4 @@
-"""The pipeline's steps as commands: python -m frlib {train,judge,report,publish,status} --help
+"""The pipeline's steps as commands: python -m frlib {train,judge,sweep,report,publish,status}
 
 `torchrun --standalone --nproc-per-node 4 -m -- frlib train ...` trains on four GPUs of one machine.
 """
@@ -7,20 +7,21 @@ import argparse
 import json
 import logging
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import yaml
 
 from frlib import train
-from frlib.publish import book_tables, notebook_views, status
-from frlib.run import config, evaluate_run
+from frlib.publish import book_tables, comparison, notebook_views, status
+from frlib.run import config, evaluate_run, sweep
 from frlib.run.files import read_json, write_json
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m frlib", description=__doc__)
-    parser.add_argument("step", choices=("train", "judge", "report", "publish", "status"))
+    parser.add_argument("step", choices=("train", "judge", "sweep", "report", "publish", "status"))
     parser.add_argument("--preset", help="a name, or the path of a .yaml file; by "
                         "default smoke, for status all")
     parser.add_argument("--run", default="at", help="method[@key=value,...], as at-fr@epochs=3")
@@ -28,6 +29,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data-root", default="data")
     parser.add_argument("--runs-dir", default="runs")
     parser.add_argument("--out", default="book/generated", help="where `report` writes its pages")
+    parser.add_argument("--vary", action="append", default=[], metavar="KEY=VALUE,...",
+                        help="sweep: a setting and its values; may be repeated")
+    parser.add_argument("--seeds", default="0", help="sweep: seeds, as 0,1,2")
+    parser.add_argument("--jobs", type=int, default=2, help="sweep: processes at a time")
     parser.add_argument("--json", action="store_true", help="status: as JSON")
     parser.add_argument("--redo", action="store_true", help="train or judge anew, also what is "
                         "finished; what was there is moved aside and kept")
@@ -47,6 +52,9 @@ def main(arguments: list[str] | None = None) -> int:
             train.train(settings, redo=given.redo)
         elif given.step == "judge":
             evaluate_run.judge(settings, redo=given.redo)
+        elif given.step == "sweep":
+            run_sweep(settings, given.vary, [int(seed) for seed in given.seeds.split(",")],
+                      given.jobs)
         elif given.step == "report":
             name, _ = notebook_views.shown(settings)
             book_tables.write_pages(config.resolve(given.out), name,
@@ -60,6 +68,22 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def run_sweep(base, vary, seeds: list[int], jobs: int) -> None:
+    """Make every result of a sweep by the pipeline, then write and print its table as CSV."""
+    wanted = sweep.labels(base, sweep.parse_vary(vary))
+    command = sweep.pipeline(base, wanted, seeds, jobs=jobs)
+    if subprocess.run(command, cwd=config.project_root()).returncode:
+        raise RuntimeError("the sweep has not finished; the same command goes on with it")
+    folder = config.resolve(base.runs_dir) / "results"
+    found = book_tables.collect(base.preset_name, folder)
+    found = {label: {seed: result for seed, result in found[label].items() if seed in seeds}
+             for label in wanted}
+    path = folder / base.preset_name / f"sweep-{base.label}.csv"
+    path.write_text(comparison.as_csv(found, wanted, wanted[0]))
+    print(comparison.as_text(found, wanted, wanted[0]))
+    print(f"{len(wanted)} settings, {len(seeds)} seeds; the same with intervals: {path}")
 
 
 def publish(fresh: Path, committed: Path) -> None:

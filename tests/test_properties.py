@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from frlib import attacks, data, evaluate, losses, spectral
-from frlib.publish import claims
+from frlib.publish import statistics
 from frlib.run import config, files
 
 few = settings(max_examples=25, derandomize=True, deadline=None, database=None,
@@ -368,9 +368,9 @@ def test_flags_come_back_or_their_count_is_wrong(flags, more):
 @few
 def test_an_interval_holds_its_share_and_shrinks_with_more_images(correct, total):
     correct = min(correct, total)
-    low, high = claims.interval(correct, total)
+    low, high = statistics.interval(correct, total)
     assert 0 <= low <= correct / total <= high <= 1
-    low_of_ten, high_of_ten = claims.interval(10 * correct, 10 * total)
+    low_of_ten, high_of_ten = statistics.interval(10 * correct, 10 * total)
     assert high_of_ten - low_of_ten < high - low
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from frlib.publish import book_tables, claims, markup, sources
+from frlib.publish import book_tables, claims, markup, sources, statistics
 from frlib.run import config, evaluate_run, provenance
 from frlib.run.files import score, write_json
 
@@ -93,20 +93,20 @@ def good(tmp_path):
     (0, 10, 0.0, 0.3085), (10, 10, 0.6915, 1.0), (50, 100, 0.3983, 0.6017),
     (1, 1, 0.025, 1.0), (9_500, 10_000, 0.9455, 0.9542)])
 def test_interval_is_clopper_pearson(correct, total, low, high):
-    assert claims.interval(correct, total) == pytest.approx((low, high), abs=5e-5)
+    assert statistics.interval(correct, total) == pytest.approx((low, high), abs=5e-5)
 
 
 @pytest.mark.parametrize("correct, total", [(-1, 10), (11, 10), (0, 0)])
 def test_interval_refuses_what_is_no_accuracy(correct, total):
     with pytest.raises(ValueError, match=f"{correct} correct of {total}"):
-        claims.interval(correct, total)
+        statistics.interval(correct, total)
 
 
 @pytest.mark.parametrize("better, worse", [(0, 0), (1, 0), (5, 5), (10, 2), (40, 60), (2000, 2200)])
 def test_sign_flip_of_one_seed_is_exact_mcnemar(better, worse):
     differences = np.array([1] * better + [-1] * worse + [0] * 30)
     expected = stats.binomtest(better, better + worse).pvalue if better + worse else 1.0
-    assert claims.sign_flip(differences) == pytest.approx(expected)
+    assert statistics.sign_flip(differences) == pytest.approx(expected)
 
 
 def test_sign_flip_counts_every_choice_of_signs():
@@ -114,18 +114,18 @@ def test_sign_flip_counts_every_choice_of_signs():
     sums = [sum(d if k >> i & 1 else -d for i, d in enumerate(differences))
             for k in range(2 ** len(differences))]
     expected = np.mean(np.abs(sums) >= abs(differences.sum()))
-    assert claims.sign_flip(differences) == pytest.approx(expected)
+    assert statistics.sign_flip(differences) == pytest.approx(expected)
 
 
 def test_the_interval_of_a_paired_difference_is_agresti_and_mins():
     differences = [1] * 20 + [-1] * 40 + [0] * 100  # the example of R's PropCIs::diffpropci.mp
-    assert claims.paired_interval(differences) == pytest.approx((-0.21601726, -0.03089632))
-    low, high = claims.paired_interval([0] * 200)
+    assert statistics.paired_interval(differences) == pytest.approx((-0.21601726, -0.03089632))
+    low, high = statistics.paired_interval([0] * 200)
     assert low == -high and 0.005 < high < 0.015  # agreement on 200 images is not certainty
-    halves = claims.paired_interval([0.5, -0.5, 0, 0])  # two seeds that disagree
+    halves = statistics.paired_interval([0.5, -0.5, 0, 0])  # two seeds that disagree
     assert halves == pytest.approx((-1.96 * 1.5**0.5 / 6, 1.96 * 1.5**0.5 / 6), abs=1e-4)
     with pytest.raises(ValueError, match="at least one image"):
-        claims.paired_interval([])
+        statistics.paired_interval([])
 
 
 @pytest.mark.parametrize("better, worse, images", [(0.12, 0.10, 200), (0.02, 0.005, 1000),
@@ -133,7 +133,7 @@ def test_the_interval_of_a_paired_difference_is_agresti_and_mins():
 def test_the_interval_of_a_paired_difference_covers_the_truth(better, worse, images):
     draw = np.random.default_rng(0).choice([1, -1, 0], (400, images),
                                            p=[better, worse, 1 - better - worse])
-    ends = [claims.paired_interval(row) for row in draw]
+    ends = [statistics.paired_interval(row) for row in draw]
     assert np.mean([low <= better - worse <= high for low, high in ends]) > 0.92
 
 
@@ -181,7 +181,7 @@ def test_what_chance_explains_is_within_noise(good, ident, changes):
 
 def test_pairing_decides_what_intervals_alone_would_not(good):
     good["at"][0]["scores"]["pgd20"], good["at-fr"][0]["scores"]["pgd20"] = first(100), first(110)
-    assert claims.interval(100, N)[1] > claims.interval(110, N)[0]
+    assert statistics.interval(100, N)[1] > statistics.interval(110, N)[0]
     comparison, = claims.evidence(STATEMENTS["C6"], good)
     assert comparison["p"] == pytest.approx(2 / 2 ** 10)
     assert (comparison["left"], comparison["right"]) == pytest.approx((55, 50))
@@ -219,7 +219,7 @@ def test_several_seeds_count_an_image_once(good):
     comparison, = claims.evidence(STATEMENTS["C6"], good)
     assert comparison["p"] == pytest.approx(2 / 2 ** 4)  # four images, not twelve
     assert book_tables.bars(good)["at-fr"]["PGD-20"] == pytest.approx(
-        (0.55, *claims.interval(110, N))
+        (0.55, *statistics.interval(110, N))
     )
     del good["at"][0], good["at-fr"][1], good["at-fr"][2]
     assert claims.verdict(STATEMENTS["C6"], good) == "not run"  # no seed in common
@@ -229,7 +229,7 @@ def test_several_seeds_show_their_mean_deviation_and_number(good):
     for seed, correct in enumerate((100, 110, 120)):  # 50, 55 and 60 %: 5 points apart
         good["at"][seed] = {**copy.deepcopy(good["at"][0])}
         good["at"][seed]["scores"]["pgd20"] = first(correct)
-    low, high = (f"{100 * end:.1f}" for end in claims.interval(110, N))
+    low, high = (f"{100 * end:.1f}" for end in statistics.interval(110, N))
     text = book_tables.table2("mini", good)
     assert f"  - 55.0 [{low}, {high}] ± 5.0 (3 seeds)" in text
     assert "mean ± standard deviation of seeds 0, 1, 2" in text
@@ -355,7 +355,7 @@ def test_verdicts_are_differences_with_intervals(good):
     good["at-fr"][0] = result("at-fr", pgd20=90, aa=60)
     good["at"][0] = result("at", pgd20=80, aa=60)
     body = {row[0]: row for row in cells(book_tables.verdicts("mini", good))[1:]}
-    low, high = claims.paired_interval([1] * 10 + [0] * 190)
+    low, high = statistics.paired_interval([1] * 10 + [0] * 190)
     assert body["C6"][1:] == ["+4.48", f"+5.0 [{100 * low:+.1f}, {100 * high:+.1f}] (p = 0.002)",
                               "**reproduced**"]
     assert body["C7"][2].startswith("+0.0 [") and body["C7"][3] == "**within noise**"
@@ -374,7 +374,7 @@ def ablated(good):
 def test_an_open_detail_is_worth_the_paired_difference_to_its_base(good):
     _, *table = cells(book_tables.ablations("mini", ablated(good)))
     body = {re.search(r"\((.*)\)$", row[2])[1]: row[3:] for row in table}
-    low, high = (100 * end for end in claims.paired_interval([1] * 4 + [0] * 196))
+    low, high = (100 * end for end in statistics.paired_interval([1] * 4 + [0] * 196))
     row = body["`at-fr@fr_transform=batch-class`"]
     assert table[0][0] == "The DFT" and row[0].startswith("+0.0 [-")
     assert row[1:] == [f"+2.0 [{low:+.1f}, {high:+.1f}]", "-10.0 [-15.9, -3.7]"]
@@ -475,7 +475,7 @@ def test_bars_leave_out_what_was_not_run(good):
     table = book_tables.bars(good)
     assert list(table) == ["at", "at-swa", "at-fr", "at-fr-swa", "natural"]
     assert list(table["at"]) == ["Clean", "FGSM", "PGD-20", "C&W"]
-    assert table["at-fr"]["PGD-20"] == pytest.approx((0.55, *claims.interval(110, N)))
+    assert table["at-fr"]["PGD-20"] == pytest.approx((0.55, *statistics.interval(110, N)))
     assert book_tables.bars({}) == {}
 
 

@@ -20,7 +20,6 @@ from frlib.publish.claims import (
     effect,
     evidence,
     find,
-    interval,
     paper,
     verdict,
 )
@@ -28,6 +27,7 @@ from frlib.publish.markup import NONE, chance, html_table, myst_table, percent, 
 from frlib.publish.result_format import LENS, SHAPE, misfit, other_images
 from frlib.publish.sources import badge, copy_files, costs, preset_costs, provenance
 from frlib.publish.speed_tables import load, speed
+from frlib.publish.statistics import interval
 from frlib.run.config import presets, project_root
 from frlib.run.files import atomic, read_json
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from frlib.publish.claims import LEVEL, interval, sign_flip
 from frlib.publish.notebook_views import short
+from frlib.publish.statistics import LEVEL, interval, sign_flip
 from frlib.run.files import unpack_flags
 
 FREE = "all"  # the attack that no band confines

@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from frlib.publish import book_tables, claims, sources
-from frlib.publish.claims import LEVEL, NOT_RUN, interval, paper, radius, rank_test, sign_flip
+from frlib.publish.claims import NOT_RUN, paper, radius
 from frlib.publish.markup import NONE, SMOKE_MARK, chance, html_table, percent
+from frlib.publish.statistics import LEVEL, interval, rank_test, sign_flip
 from frlib.run.config import Config, criterion, load, presets, project_root, resolve
 from frlib.run.files import unpack_flags
 

@@ -8,6 +8,8 @@ comparable with the paper". A figure is closed for pyplot when it is returned, s
 it once, as the value of its cell, and many figures do not pile up.
 """
 
+import textwrap
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import LogNorm
@@ -306,6 +308,69 @@ def effects(table, *, title=None, mark=None) -> Figure:
     ax.set_ylim(len(table) - 0.5, -0.5)
     ax.grid(axis="y", visible=False)
     ax.set(xlabel="difference (points of accuracy)", ylabel="run")
+    _legend(ax)
+    return _finish(fig, title, mark)
+
+
+def forest(rows, *, title=None, mark=None) -> Figure:
+    """Claims as differences: the paper's as a diamond, ours as a point with its 95 % interval.
+
+    rows: [{"text", "paper", "ours", "verdict"}], in points; paper is a number or None, ours
+    (difference, low, high) or None where it was not run. Right of 0 the claim holds.
+    """
+    _need(rows)
+    fig, axes = _figure(0.9 + 0.52 * len(rows))
+    ax = axes[0, 0]
+    for place, row in enumerate(rows):
+        if row["paper"] is not None:
+            ax.plot(row["paper"], place - 0.13, "D", color=GREY, markersize=6)
+        if row["ours"] is None:
+            ax.text(0, place + 0.13, " not run", va="center", fontsize=8, color=GREY)
+            continue
+        value, low, high = row["ours"]
+        ax.errorbar([value], [place + 0.13], xerr=[[value - low], [high - value]], fmt="o",
+                    capsize=3, color=COLORS[0], markersize=6)
+    ax.plot([], [], "o", color=COLORS[0], label="ours, 95 % interval")
+    ax.plot([], [], "D", color=GREY, markersize=6, label="paper")
+    ax.axvline(0, color=GREY, lw=1)
+    ax.set_yticks(range(len(rows)), ["\n".join(textwrap.wrap(row["text"], 40)) for row in rows],
+                  fontsize=8)
+    for place, row in enumerate(rows):
+        ax.text(1.01, place, "\n".join(textwrap.wrap(row["verdict"], 14)), va="center", fontsize=8,
+                transform=ax.get_yaxis_transform())
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.grid(axis="y", visible=False)
+    ax.set_xlabel("difference (points of accuracy)")
+    _legend(ax)
+    return _finish(fig, title, mark)
+
+
+def frontier(groups, *, robust, title=None, mark=None) -> Figure:
+    """Clean against robust accuracy: up and to the right is better on both.
+
+    groups: {name: {label: (clean, robust)}}, each (share, low, high), fractions, low and high None
+    for numbers that came without; the labels of a group, as one regulariser at several weights, are
+    joined in their order. robust: the name of the attack.
+    """
+    _need(groups)
+    fig, axes = _figure(4.2)
+    ax = axes[0, 0]
+    for index, (name, points) in enumerate(groups.items()):
+        color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
+        clean, accuracy = ([100 * np.asarray(side, float) for side in sides]
+                           for sides in zip(*points.values(), strict=True))
+        errors = [None if np.isnan(side).any() else
+                  np.stack([side[:, 0] - side[:, 1], side[:, 2] - side[:, 0]]).clip(0)
+                  for side in map(np.stack, (clean, accuracy))]
+        clean, accuracy = np.stack(clean), np.stack(accuracy)
+        ax.errorbar(clean[:, 0], accuracy[:, 0], xerr=errors[0], yerr=errors[1], label=name,
+                    color=color, marker=marker, ls=DASHES[index % len(DASHES)], lw=1.2,
+                    elinewidth=0.6, markersize=6, capsize=2)
+        for (label, _), across, up in zip(points.items(), clean[:, 0], accuracy[:, 0],
+                                          strict=True):
+            ax.annotate(label, (across, up), fontsize=7, xytext=(4, 4),
+                        textcoords="offset points")
+    ax.set(xlabel="clean accuracy (%)", ylabel=f"accuracy under {robust} (%)")
     _legend(ax)
     return _finish(fig, title, mark)
 

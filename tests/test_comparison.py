@@ -1,0 +1,70 @@
+"""Any set of labels side by side, and the labels of a sweep."""
+
+import csv
+import io
+
+import pytest
+
+from frlib.publish import comparison
+from frlib.run import config, files, sweep
+
+N = 40
+
+
+def result(label, **right):
+    return {"label": label, "config": {}, "data": {"test": "abc"}, "scores": {
+        name: files.score([i < count for i in range(N)]) for name, count in right.items()}}
+
+
+@pytest.fixture
+def results():
+    return {"at": {0: result("at", clean=20, pgd20=10), 1: result("at", clean=22, pgd20=10)},
+            "at-fr": {0: result("at-fr", clean=16, pgd20=14), 1: result("at-fr", clean=16,
+                                                                       pgd20=16)}}
+
+
+def test_accuracies_are_means_over_seeds_and_differences_are_paired(results):
+    found = comparison.compared(results, ["at", "at-fr", "trades"], "at")
+    clean = found["at"]["clean"]["accuracy"]
+    assert clean["share"] == 0.525 and clean["seeds"] == 2 and clean["images"] == N
+    assert clean["spread"] == pytest.approx(0.03535534) and clean["low"] < 0.525 < clean["high"]
+    change = found["at-fr"]["pgd20"]["difference"]
+    assert change["left"] - change["right"] == pytest.approx(12.5)  # 4 and 6 of 40
+    assert found["at"]["clean"]["difference"] is None and found["at-fr"]["aa"]["accuracy"] is None
+    assert found["trades"]["clean"] == {"accuracy": None, "difference": None}
+    with pytest.raises(ValueError, match="base = 'mart': must be one of the labels, at, at-fr"):
+        comparison.compared(results, ["at", "at-fr"], "mart")
+
+
+def test_table_csv_and_trade_off_show_the_same_numbers(results):
+    table = comparison.table(results, ["at", "at-fr"], "at", metrics=("clean", "aa"))
+    assert "<td>52.5 [" in table and "(2 seeds)" in table and "<td>minus at</td>" in table
+    assert table.count("<td>not run</td>") == 2
+    rows = list(csv.DictReader(io.StringIO(comparison.as_csv(results, ["at", "at-fr"], "at"))))
+    row, = (r for r in rows if (r["label"], r["attack"]) == ("at-fr", "pgd20"))
+    assert float(row["accuracy"]) == 0.375 and float(row["difference"]) == pytest.approx(12.5)
+    assert row["base"] == "at" and rows[0]["base"] == ""
+    pairs = comparison.trade_off(results, ["at", "at-fr", "mart"], "pgd20")
+    assert pairs["at"][0]["share"] == 0.525 and pairs["at"][1]["share"] == 0.25
+    assert set(pairs) == {"at", "at-fr"}
+
+
+@pytest.mark.parametrize(("vary", "labels"), [
+    (["fr_lambda=0.01,0.1,1"], ["at-fr@fr_lambda=0.01", "at-fr", "at-fr@fr_lambda=1.0"]),
+    (["fr_lambda=0.1,1/10"], ["at-fr"]),
+    (["fr_lambda=0.5", "fr_transform=class,none"],
+     ["at-fr@fr_lambda=0.5", "at-fr@fr_lambda=0.5,fr_transform=none"]),
+    (["flip=true,false"], ["at-fr@flip=true", "at-fr"])])
+def test_a_sweep_names_its_runs_as_they_are_named_elsewhere(vary, labels):
+    base = config.load("smoke", method="at-fr")
+    assert sweep.labels(base, sweep.parse_vary(vary)) == labels
+
+
+@pytest.mark.parametrize(("vary", "message"), [
+    ("fr_lamda=1", "'fr_lamda' decides no training; choose one of"),
+    ("judge_images=5", "'judge_images' decides no training"),
+    ("fr_lambda=x", "fr_lambda = 'x': must be a number"),
+    ("fr_lambda", "fr_lambda = ")])
+def test_what_cannot_be_varied_is_said(vary, message):
+    with pytest.raises(ValueError, match=message):
+        sweep.parse_vary([vary])
