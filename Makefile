@@ -1,5 +1,6 @@
-# make book | test | site | pdf | small | mini | table1 | ablations | cifar100-subset | resnet18 | paper | publish
-# make test-gpu | test-slow | clean
+# make book | test | site | pdf | small | mini | table1 | ablations | resnet18 | paper | publish
+# make cifar100-subset | tiny-imagenet-40 | test-gpu | test-slow | test-oldest | clean
+# LOCKED=1 with any of them: the exact releases of constraints.txt, behind the committed results
 PYTHON ?= python3
 DATA ?= data
 JOBS ?= 2
@@ -11,7 +12,7 @@ NBVAL = rm -rf _build/nbval && FRLIB_ROOT=$(CURDIR)/_build/nbval TQDM_DISABLE=1 
 	$(RUN) pytest -q --nbval-lax -p no:cacheprovider notebooks
 
 .PHONY: book site pdf small mini table1 resnet18 paper ablations cifar100-subset tiny-imagenet-40 \
-	test unit notebooks test-gpu test-slow publish clean
+	test unit notebooks test-gpu test-slow test-oldest publish clean
 
 book: .venv/ready            ## the smoke preset on embedded data, then the book in _build/html
 	$(SNAKEMAKE) preset=smoke
@@ -52,14 +53,29 @@ test-gpu: .venv/ready        ## the tests marked gpu and the notebooks, on a GPU
 test-slow: .venv/ready       ## 20 kills, many runs at once, Slurm, JupyterLab in a browser
 	$(RUN) pytest -q -s -m slow
 
+test-oldest: .venv-oldest/ready  ## the unit tests on the oldest releases that requirements.txt allows
+	.venv-oldest/bin/python -m pytest -q
+
 publish: .venv/ready         ## copy the results of PRESET into results/, to be committed
 	$(RUN) frlib publish --preset $(PRESET)
 
-.venv/ready: requirements.txt pyproject.toml
+# PIP_CONSTRAINT stands above a machine's own pip.conf, which may cap what LOCKED=1 asks for
+.venv/ready: requirements.txt pyproject.toml $(if $(LOCKED),constraints.txt .venv/locked)
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed')"
 	$(PYTHON) -m venv .venv
-	$(RUN) pip install --quiet -r requirements.txt
+	$(if $(LOCKED),PIP_CONSTRAINT=constraints.txt )$(RUN) pip install --quiet -r requirements.txt
 	$(RUN) pip install --quiet --no-deps -e .
+	touch $@
+
+.venv/locked:                ## an environment that was made without LOCKED=1 is made anew
+	mkdir -p .venv && touch $@
+
+# "name>=2.1,<3  # why" in requirements.txt becomes "name==2.1"
+.venv-oldest/ready: requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv-oldest
+	sed -n 's/^\([A-Za-z0-9-]*\)[=>]=\([^, ]*\).*/\1==\2/p' requirements.txt > .venv-oldest/pins.txt
+	.venv-oldest/bin/python -m pip install --quiet -r .venv-oldest/pins.txt
+	.venv-oldest/bin/python -m pip install --quiet --no-deps -e .
 	touch $@
 
 clean:                       ## what the pipeline made, but not the runs

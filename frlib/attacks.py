@@ -31,12 +31,13 @@ def pgd(model, x: Tensor, y: Tensor, *, eps: float, step_size: float, steps: int
     """Projected gradient ascent on the loss within the eps-ball (Madry et al., 1706.06083).
 
     random_start is True (uniform in the ball), False (from x) or "gaussian" (x + 0.001 N(0, 1),
-    as TRADES starts). loss is "ce", "margin", or a function (logits, y) -> (N,). Of several
-    restarts each example keeps its worst: a misclassified one before any other, then the highest
-    loss. mode "train" attacks the model with batch statistics, whose running averages then move as
-    in any training pass. Raises ValueError for images that are not float NCHW in [0, 1], labels
-    that do not fit, and eps, step_size, steps or restarts out of range. check=False leaves out the
-    look at the values of x and y, for which the CPU must wait for a GPU.
+    not clipped before the first step, as in the codes of TRADES and MART). loss is "ce", "margin",
+    or a function (logits, y) -> (N,). Of several restarts each example keeps its worst: a
+    misclassified one before any other, then the highest loss. mode "train" attacks the model with
+    batch statistics, whose running averages then move as in any training pass. Raises ValueError
+    for images that are not float NCHW in [0, 1], labels that do not fit, and eps, step_size, steps
+    or restarts out of range. check=False leaves out the look at the values of x and y, for which
+    the CPU must wait for a GPU.
     """
     _check(x, y, eps, step_size, steps, restarts)
     if check:
@@ -114,7 +115,7 @@ def _ascend(model, x, y, eps, step_size, steps, random_start, loss, generator):
     x_adv = x
     if random_start == "gaussian":
         noise = torch.empty_like(x).normal_(0, 0.001, generator=generator)
-        x_adv = torch.min(torch.max(x + noise, low), high)
+        x_adv = x + noise
     elif random_start:
         noise = torch.empty_like(x).uniform_(-eps, eps, generator=generator)
         x_adv = (x + noise).clamp(0, 1)
@@ -128,15 +129,24 @@ def _ascend(model, x, y, eps, step_size, steps, random_start, loss, generator):
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """Cross-entropy per example, in float32: (N, classes), (N,) -> (N,)."""
-    return F.cross_entropy(logits.float(), y, reduction="none")
+    """Cross-entropy per example, in float32 at least: (N, classes), (N,) -> (N,)."""
+    return F.cross_entropy(full(logits), y, reduction="none")
 
 
 def margin(logits: Tensor, y: Tensor) -> Tensor:
-    """Highest other logit minus the true one: above 0 exactly when misclassified. -> (N,)."""
+    """Highest other logit minus the true one: above 0 exactly when misclassified.
+
+    (N, classes), (N,) -> (N,), in float32 at least.
+    """
+    logits = full(logits)
     true = logits.gather(1, y[:, None])[:, 0]
     other = logits.scatter(1, y[:, None], -torch.inf).amax(1)
-    return (other - true).float()
+    return other - true
+
+
+def full(logits: Tensor) -> Tensor:
+    """The same numbers in float32, or in float64 where they are given so."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 @contextmanager

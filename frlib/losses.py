@@ -7,11 +7,14 @@ as in the official codes.
 
 import copy
 import functools
+import math
 from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from frlib.attacks import full
 
 NOTHING = torch.iinfo(torch.int64).min  # no label is this one
 
@@ -28,7 +31,7 @@ def frequency_regularization(logits_adv: Tensor, logits_clean: Tensor, *,
     _check(logits_adv, logits_clean)
     if transform not in TRANSFORMS:
         raise ValueError(f"transform = {transform!r}: choose one of {', '.join(TRANSFORMS)}")
-    return TRANSFORMS[transform](_full(logits_adv) - _full(logits_clean))
+    return TRANSFORMS[transform](full(logits_adv) - full(logits_clean))
 
 
 # Each takes the difference (N, classes) of attacked and clean logits and returns a scalar.
@@ -84,19 +87,21 @@ TRANSFORMS = {
 }
 
 
-def kl(logits_clean: Tensor, logits_adv: Tensor) -> Tensor:
-    """KL(p(clean) || p(adv)) per example: (N,). Finite, with its gradients, for any logits.
+def kl(logits_clean: Tensor, logits_adv: Tensor, *, floor: float = 0.0) -> Tensor:
+    """KL(p(clean) || p(adv) + floor) per example: (N,). Finite, with its gradients, for any logits.
 
-    The target enters as log-probabilities: with probabilities, one that underflows to 0 would make
-    the gradient of p log p NaN.
+    Probabilities enter as their logarithms: one that underflows to 0 would make the gradient of
+    p log p NaN.
     """
-    target, log_adv = _full(logits_clean).log_softmax(1), _full(logits_adv).log_softmax(1)
+    target, log_adv = full(logits_clean).log_softmax(1), full(logits_adv).log_softmax(1)
+    if floor:
+        log_adv = torch.logaddexp(log_adv, log_adv.new_full((), math.log(floor)))
     return F.kl_div(log_adv, target, reduction="none", log_target=True).sum(1)
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     """The mean cross-entropy. Every label must be a class: torch's own would skip those of -100."""
-    return F.cross_entropy(_full(logits), y, ignore_index=NOTHING)
+    return F.cross_entropy(full(logits), y, ignore_index=NOTHING)
 
 
 def trades(logits_clean: Tensor, logits_adv: Tensor, y: Tensor, *, beta: float = 6.0) -> Tensor:
@@ -109,16 +114,16 @@ def mart(logits_clean: Tensor, logits_adv: Tensor, y: Tensor, *, beta: float = 6
     """MART (Wang et al., ICLR 2020): BCE(adv) + beta * mean KL(p || p') (1 - p[y]).
 
     p and p' are the probabilities for clean and attacked images. BCE adds to the cross-entropy the
-    term -log(1.0001 - p'[y'] + 1e-12), where y' is the most likely wrong class; the weight is
-    1.0000001 - p[y], both as in the official code.
+    term -log(1.0001 - p'[y'] + 1e-12), where y' is the most likely wrong class; the divergence is
+    from p' + 1e-12, its weight 1.0000001 - p[y], all as in the official code.
     """
     _check(logits_adv, logits_clean)
-    clean, adv = _full(logits_clean), _full(logits_adv)
+    clean, adv = full(logits_clean), full(logits_adv)
     wrong = adv.detach().scatter(1, y[:, None], -torch.inf).argmax(1)
     p_wrong = adv.softmax(1).gather(1, wrong[:, None])[:, 0]
     boosted = cross_entropy(adv, y) - (1.0001 - p_wrong + 1e-12).log().mean()
     p_true = clean.softmax(1).gather(1, y[:, None])[:, 0]
-    return boosted + beta * (kl(clean, adv) * (1.0000001 - p_true)).mean()
+    return boosted + beta * (kl(clean, adv, floor=1e-12) * (1.0000001 - p_true)).mean()
 
 
 @contextmanager
@@ -147,10 +152,6 @@ def perturb_weights(model: nn.Module, loss_fn, *, gamma: float):
         with torch.no_grad():
             for name, value in before.items():
                 weights[name].copy_(value)
-
-
-def _full(logits: Tensor) -> Tensor:
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _check(logits_adv, logits_clean):

@@ -141,7 +141,12 @@ class WideStage(nn.Module):
 
 
 class WideResNet(Classifier):
-    """Wide ResNet of depth 6n + 4 and a widening factor (WRN-34-10, WRN-28-10)."""
+    """Wide ResNet of depth 6n + 4 and a widening factor (WRN-34-10, WRN-28-10).
+
+    Its weights start as in the codes of TRADES, Rice et al. and RobustBench: convolutions from
+    N(0, 2 / (k * k * out_channels)), which torch's default is much narrower than, and a last bias
+    of zero. The other networks here start as their own peers do, which is torch's default.
+    """
 
     def __init__(self, depth, factor, num_classes, mean, std):
         super().__init__(mean, std)
@@ -152,6 +157,10 @@ class WideResNet(Classifier):
         self.block3 = WideStage(count, widths[2], widths[3], 2)
         self.bn1 = nn.BatchNorm2d(widths[3])
         self.fc = nn.Linear(widths[3], num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.zeros_(self.fc.bias)
 
     def logits(self, x):
         x = self.block3(self.block2(self.block1(self.conv1(x))))

@@ -38,7 +38,7 @@ def low_pass(x: Tensor, bandwidth: int) -> Tensor:
         return (-(bandwidth // 2) <= frequency) & (frequency < bandwidth - bandwidth // 2)
 
     patch = torch.fft.ifftshift(kept(height)[:, None] & kept(width))
-    return torch.fft.ifft2(_fft2(x) * patch, norm="ortho").real
+    return _ifft2(_fft2(x) * patch).real
 
 
 def high_pass(x: Tensor, bandwidth: int) -> Tensor:
@@ -63,7 +63,7 @@ def band_pass(x: Tensor, low: float, high: float) -> Tensor:
     if not 0 <= low < high:
         raise ValueError(f"a band needs radii 0 <= low < high, got {low} and {high}")
     kept = torch.fft.ifftshift(_ring(x, low, high))
-    return torch.fft.ifft2(_fft2(x) * kept, norm="ortho").real
+    return _ifft2(_fft2(x) * kept).real
 
 
 def energy_shares(x: Tensor, edges) -> Tensor:
@@ -111,8 +111,8 @@ def wave(height: int, width: int, vertical: int, horizontal: int) -> Tensor:
 def amplitude(x: Tensor) -> Tensor:
     """The amplitude spectrum |FFT| of each channel, zero frequency at (H // 2, W // 2).
 
-    x: (N, C, H, W), float32 or float64. Returns the same shape and dtype, at least 0; the centre
-    holds sqrt(H * W) times the channel's mean. Raises ValueError for anything else.
+    x: (N, C, H, W), float32 or float64; N may be 0. Returns the same shape and dtype, at least 0;
+    the centre holds sqrt(H * W) times the channel's mean. Raises ValueError for anything else.
     Source: the spectra of figure 2 (arXiv 2212.12732), which shows their logarithm.
     """
     _check_images(x)
@@ -167,7 +167,12 @@ def kernel_roughness(weight: Tensor) -> float:
 
 
 def _fft2(x: Tensor) -> Tensor:
-    return torch.fft.fft2(x, norm="ortho")
+    """Complex, of the same shape; of no images too, for which some builds' MKL raises."""
+    return torch.fft.fft2(x, norm="ortho") if x.numel() else x + 0j
+
+
+def _ifft2(spectrum: Tensor) -> Tensor:
+    return torch.fft.ifft2(spectrum, norm="ortho") if spectrum.numel() else spectrum
 
 
 def _frequencies(n: int, device: torch.device) -> Tensor:

@@ -98,6 +98,10 @@ def test_losses_are_what_they_say():
     torch.testing.assert_close(cross_entropy(logits, y),
                                torch.stack([logits[i].logsumexp(0) - logits[i, y[i]]
                                             for i in range(2)]))
+    for given, computed in ((torch.float16, torch.float32), (torch.bfloat16, torch.float32),
+                            (torch.float32, torch.float32), (torch.float64, torch.float64)):
+        for loss in (margin, cross_entropy):
+            assert loss(logits.to(given), y).dtype == computed
 
 
 # --- the contract

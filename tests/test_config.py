@@ -260,7 +260,7 @@ OFFICIAL = {  # what each method's own code has, as in the papers' repositories
            "eps": 8 / 255, "step_size": 2 / 255, "weight_decay": 5e-4},
     "trades": {"epochs": 76, "eps": 0.031, "step_size": 0.007, "weight_decay": 2e-4, "beta": 6.0,
                "normalise": False, "attack_mode": "eval"},
-    "mart": {"epochs": 76, "eps": 0.031, "step_size": 0.007, "weight_decay": 7e-4, "beta": 6.0,
+    "mart": {"epochs": 90, "eps": 0.031, "step_size": 0.007, "weight_decay": 7e-4, "beta": 6.0,
              "normalise": False, "attack_mode": "eval"},
     "at-awp": {"epochs": 200, "milestones": (0.5, 0.75), "attack_mode": "train",
                "normalise": True, "awp_gamma": 0.01, "awp_start_epoch": 0, "weight_decay": 5e-4},
@@ -296,7 +296,7 @@ def test_the_recipe_beats_the_preset_and_an_explicit_change_beats_the_recipe(own
 def test_a_preset_may_ask_for_the_recipe_and_a_change_may_decline_it(own_root):
     preset_file(own_root, "{recipe: official, epochs: 7}", "asks")
     c = load("asks.yaml", method="mart")
-    assert (c.epochs, c.weight_decay, c.label) == (76, 7e-4, "mart")
+    assert (c.epochs, c.weight_decay, c.label) == (90, 7e-4, "mart")
     declined = load("asks.yaml", method="mart", recipe="preset")
     assert (declined.epochs, declined.label) == (7, "mart@recipe=preset")
     assert load("asks.yaml", **parse_label(declined.label)) == declined

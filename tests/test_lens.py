@@ -163,6 +163,26 @@ def test_one_model_alone_has_its_sentences():
     assert "(**natural**)" not in frequency_views.seen_bands(alone)
 
 
+def test_a_network_that_gets_no_image_right_has_its_numbers_and_sentences():
+    wrong = {**NUMBERS, "scores": {"at": scores(0, 0, 0, 0, 0)},
+             "inside": {"at": {"low": [], "middle": [], "high": []}},
+             "size": {"at": {"low": [], "middle": [], "high": []}},
+             "maps": {"at": [[0.0] * 3] * 3}, "energy": {"at": [[1.0] * 3] * 3},
+             "shares": {"at": NUMBERS["shares"]["at"]}, "filters": {"at": NUMBERS["filters"]["at"]}}
+    assert frequency_views.weakest(wrong)["at"][1] == 1
+    assert frequency_views.agreement(wrong) == {"at": None}
+    for seen in ("seen_shares", "seen_bands", "seen_maps", "seen_agreement", "seen_filters"):
+        assert "nan" not in getattr(frequency_views, seen)(wrong)
+
+
+def test_a_band_without_a_frequency_on_a_coarse_map_is_left_out():
+    coarse = {**NUMBERS, "vertical": [-1], "horizontal": [-1, 0], "maps": {"at": [[0.2, 0.4]]},
+              "energy": {"at": [[2.0, 1.0]]}}
+    assert frequency_views.band_means(coarse, "maps") == {"at": {"middle": 0.4, "high": 0.2}}
+    assert "of the middle / high band: at 40 / 20." in frequency_views.seen_maps(coarse)
+    assert "for 1 of 1 models" in frequency_views.seen_agreement(coarse)
+
+
 # --- figures
 
 def test_white_noise_is_a_dashed_line_at_its_share():

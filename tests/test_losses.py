@@ -217,7 +217,7 @@ def mart_written(clean, adv, y, beta=6.0):
     for i, true in enumerate(y.tolist()):
         wrong = max((c for c in range(q.shape[1]) if c != true), key=lambda c: q[i, c].item())
         boosted = -q[i, true].log() - (1.0001 - q[i, wrong] + 1e-12).log()
-        distance = (p[i] * (p[i].log() - q[i].log())).sum()
+        distance = (p[i] * (p[i].log() - (q[i] + 1e-12).log())).sum()
         total = total + boosted + beta * distance * (1.0000001 - p[i, true])
     return total / len(y)
 
@@ -305,13 +305,13 @@ def test_mart_pushes_down_the_likeliest_wrong_class_under_attack(true, wrong):
 
 
 def test_marts_constants_keep_its_logarithm_and_its_weight_above_zero():
-    """The attack moves all mass to a wrong class: 1 - p' and 1 - p[y] alone would be 0."""
+    """The attack moves all mass to a wrong class: 1 - p', 1 - p[y] and p'[y] alone would be 0."""
     clean, adv = torch.tensor([[[60.0, 0.0]], [[0.0, 60.0]]], dtype=torch.float64)
     y = torch.tensor([0])
     assert mart(clean, adv, y, beta=0.0).item() \
         == pytest.approx(60 - math.log(1e-4 + 1e-12), rel=3e-12)
     second = mart(clean, adv, y, beta=1e6) - mart(clean, adv, y, beta=0.0)
-    assert second.item() == pytest.approx(1e6 * 60 * 1e-7, rel=1e-6)
+    assert second.item() == pytest.approx(1e6 * -math.log(1e-12) * 1e-7, rel=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

@@ -357,11 +357,20 @@ def test_the_gaussian_start_is_a_thousandth_of_normal_noise():
 
 
 @pytest.mark.parametrize("grey", [0.0, 0.5, 1.0])
-def test_the_gaussian_start_stays_in_the_ball_and_in_the_image(grey):
-    x, eps = torch.full((2, 3, 16, 16), grey), 0.0005
+def test_the_gaussian_start_is_clipped_only_after_the_first_pass(grey):
+    x, eps, seen = torch.full((2, 3, 16, 16), grey), 0.0005, []
+
+    def model(x):
+        seen.append(x.detach().clone())
+        return x.flatten(1)[:, :2]
+
+    attacks.pgd(model, x, torch.tensor([0, 1]), eps=eps, step_size=0, steps=2,
+                random_start="gaussian", generator=torch.Generator().manual_seed(0))
+    first, second = seen
+    assert (first - x).std().item() == pytest.approx(0.001, rel=0.1)
+    torch.testing.assert_close(second, first.clamp(grey - eps, grey + eps).clamp(0, 1))
     start = gaussian(x, eps)
-    assert (start - x).abs().max() <= eps + 1e-7 and start.min() >= 0 and start.max() <= 1
-    assert ((start - x).abs() > eps - 1e-6).any() and start.unique().numel() > 10
+    assert torch.equal(start, second) and start.unique().numel() > 10
 
 
 def test_an_unknown_start_names_the_choices():
@@ -422,7 +431,7 @@ def test_a_rival_trains_repeats_and_keeps_no_average(trained, method):
 
 
 @pytest.mark.parametrize(("method", "drops"), [
-    ("trades", {74: 0.1}), ("mart", {74: 0.1}), ("at", {100: 0.1, 150: 0.01}),
+    ("trades", {74: 0.1}), ("mart", {74: 0.1, 89: 0.01}), ("at", {100: 0.1, 150: 0.01}),
     ("at-awp", {100: 0.1, 150: 0.01}), ("trades-awp", {99: 0.1, 149: 0.01})])
 def test_an_official_learning_rate_drops_where_its_code_does(method, drops):
     c = config.load("paper", method=method, recipe="official")

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from frlib import data, evaluate
-from frlib.models import ARCHITECTURES, create, freeze, load_checkpoint
+from frlib.models import ARCHITECTURES, WideResNet, create, freeze, load_checkpoint
 
 PARAMETERS = {  # counted by hand from the papers' tables; WRN-34-10 is known for its 46.16 M
     "resnet18": 11_173_962,
@@ -103,6 +103,23 @@ def test_the_number_of_classes_is_free_and_seed_decides_the_weights():
     one = create("resnet8-16").conv1.weight
     torch.manual_seed(3)
     assert torch.equal(create("resnet8-16").conv1.weight, one)
+
+
+def test_wide_resnets_start_as_their_peers_and_the_others_as_torch():
+    model = WideResNet(16, 4, 10, None, None)
+    for name, conv in model.named_modules():
+        if isinstance(conv, nn.Conv2d):
+            out, _, k, _ = conv.weight.shape
+            tolerance = 4 / (2 * conv.weight.numel()) ** 0.5  # four standard errors
+            assert conv.weight.std().item() == pytest.approx((2 / (k * k * out)) ** 0.5,
+                                                             rel=tolerance), name
+    assert not model.fc.bias.any()
+    for name, first, bias in (("resnet8-16", [-0.00144084, 0.10323862], -0.06530948),
+                              ("preactresnet18", [-0.00144084, 0.10323862], -0.01574306)):
+        torch.manual_seed(0)
+        state = create(name).state_dict()
+        assert state["conv1.weight"].flatten()[:2].tolist() == pytest.approx(first, abs=1e-7)
+        assert state["linear.bias"][0].item() == pytest.approx(bias, abs=1e-7)
 
 
 @torch.no_grad()

@@ -61,6 +61,7 @@ def test_smoke_numbers_carry_their_mark():
     assert "smoke-mark" in views.history_table(HISTORY, "smoke")
     assert "smoke-mark" not in views.history_table(HISTORY, "small")
     assert "&lt;b&gt;" in views.grid({"<b>": {"a": 0.5}}, "small")  # nothing becomes markup
+    assert "<table" in views.grid({}, "small")
 
 
 @pytest.fixture
@@ -119,6 +120,7 @@ def test_table_1_as_lines():
     assert bandwidths == [32, 16] and accuracies == [0.75, 0.75]
     assert lows[0] < 0.75 < highs[0]
     assert "75.0 [19.4, 99.4]" in views.low_pass_table(figures, "small")
+    assert "<table" in views.low_pass_table({"table1": {}, "full_scale": None}, "small")
 
 
 def test_legends_have_short_labels():

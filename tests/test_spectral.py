@@ -92,8 +92,9 @@ def test_a_side_shorter_than_the_bandwidth_is_left_alone():
 
 def test_empty_and_non_contiguous_batches_keep_shape_and_dtype():
     empty = torch.rand(0, 3, 8, 8, dtype=torch.float64)
-    for out in (low_pass(empty, 4), amplitude(empty)):
+    for out in (low_pass(empty, 4), high_pass(empty, 4), amplitude(empty)):
         assert out.shape == empty.shape and out.dtype == empty.dtype
+    assert energy_shares(empty, [1, 2]).shape == (0, 3)
     x = torch.rand(2, 8, 10, 3).permute(0, 3, 1, 2)
     assert not x.is_contiguous()
     torch.testing.assert_close(low_pass(x, 5), low_pass(x.contiguous(), 5))

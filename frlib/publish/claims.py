@@ -151,9 +151,9 @@ def best_and_last(results: dict, method: str) -> tuple[str, str]:
 
 def _paired(left: dict, right: dict, than: str = "") -> dict | None:
     shared = _minus(left, right)
-    if not shared:
+    n = min(map(len, shared.values()), default=0)
+    if not n:
         return None
-    n = min(map(len, shared.values()))
     difference = sum(d[:n] for d in shared.values())
     percent = [100 * float(np.mean([side[seed][:n] for seed in shared])) for side in (left, right)]
     ends = tuple(100 * end for end in paired_interval(difference / len(shared)))

@@ -66,10 +66,13 @@ def weakest(lens: dict) -> dict:
 
 
 def band_means(lens: dict, key: str) -> dict:
-    """{model: {band: mean of the map over its frequencies}}; key: "maps" or "energy"."""
+    """{model: {band: mean of the map over its frequencies}}; key: "maps" or "energy".
+
+    Without the bands of which a coarse map has no frequency.
+    """
     band = np.digitize(_radii(lens), lens["edges"])
     return {short(label): {name: float(np.asarray(values)[band == k].mean())
-                           for k, name in enumerate(lens["bands"])}
+                           for k, name in enumerate(lens["bands"]) if (band == k).any()}
             for label, values in lens[key].items()}
 
 
@@ -124,10 +127,11 @@ def seen_bands(lens: dict) -> str:
 
 def seen_maps(lens: dict) -> str:
     """Mean accuracy under the waves of each band, for every model."""
+    found = band_means(lens, "maps")
     rows = [f"{model} " + " / ".join(f"{100 * value:.0f}" for value in bands.values())
-            for model, bands in band_means(lens, "maps").items()]
-    return (f"Mean accuracy in % under the waves of the {' / '.join(lens['bands'])} band: "
-            f"{'; '.join(rows)}.")
+            for model, bands in found.items()]
+    names = " / ".join(next(iter(found.values()), lens["bands"]))
+    return f"Mean accuracy in % under the waves of the {names} band: {'; '.join(rows)}."
 
 
 def seen_agreement(lens: dict) -> str:

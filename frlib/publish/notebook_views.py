@@ -113,7 +113,7 @@ def best(history: dict[str, list[dict]], key: str) -> dict[str, int]:
 
 def grid(rows: dict[str, dict[str, float]], preset: str) -> str:
     """{row: {column: accuracy in [0, 1]}} as a table in percent."""
-    columns = list(next(iter(rows.values())))
+    columns = list(next(iter(rows.values()), {}))
     return html_table(preset, ["", *columns], [
         [name, *(f"{100 * row[c]:.1f} %" for c in columns)] for name, row in rows.items()])
 
@@ -203,7 +203,7 @@ def seen_radial(figures: dict) -> str:
     """Within which distance from the zero frequency half of each attack's energy lies."""
     parts = []
     for label, energy in figures["radial"].items():
-        share = np.cumsum(energy) / np.sum(energy)
+        share = np.cumsum(energy) / (np.sum(energy) or 1.0)
         parts.append(f"**{short(label)}** {int(np.argmax(share >= 0.5))}")
     return ("Half of the energy lies within this distance from the zero frequency, in cycles per "
             f"image: {', '.join(parts)}.")
@@ -212,7 +212,7 @@ def seen_radial(figures: dict) -> str:
 def low_pass_table(figures: dict, preset: str) -> str:
     """Table 1 as HTML, in percent with 95 % intervals."""
     found = low_pass_lines(figures)
-    head = ["", *(str(b) for b in next(iter(found.values()))[0])]
+    head = ["", *(str(b) for b in next(iter(found.values()), [()])[0])]
     rows = [[label, *(percent(*ends) for ends in zip(*numbers, strict=True))]
             for label, (_, *numbers) in found.items()]
     return html_table(preset, head, rows)

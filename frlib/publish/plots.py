@@ -176,7 +176,7 @@ def radial(energies, *, title=None, mark=None) -> Figure:
     ax = axes[0, 0]
     for index, (label, energy) in enumerate(energies.items()):
         energy = np.asarray(energy, float)
-        share = energy / energy.sum()
+        share = energy / (energy.sum() or 1.0)
         ax.semilogy(np.where(share > 0, share, np.nan), label=label, markevery=(index, 4),
                     **_look(index, index))
     ax.set(xlabel="distance from zero frequency (cycles / image)", ylabel="share of energy")

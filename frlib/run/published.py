@@ -3,8 +3,9 @@
 The names are RobustBench's (github.com/RobustBench/robustbench), for CIFAR-10 and L-infinity. Here
 stand only those whose network is one of `frlib.models`, layer for layer: no other activation,
 width or shortcut. Architecture and normalisation come from its robustbench/model_zoo/cifar10.py
-(as of commits 011e54c and ec26a6c), accuracies from the table of its README.md (dc70160), those of
-Cui2023Decoupled from model_info/cifar10/Linf/Cui2023Decoupled_WRN-34-10.json (6beba02).
+(as of commits 011e54c and ec26a6c; that of Chen2024Data from the copy of a later one in
+abhhfcgjk/ufbrp, 1c44d65), accuracies from the table of its README.md (dc70160), those of
+Cui2023Decoupled and Chen2024Data from model_info/cifar10/Linf/ (6beba02, 34dda3a).
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ KNOWN = {
     "Sehwag2020Hydra": Entry("wrn-28-10", 88.98, 57.14),
     "Wang2020Improving": Entry("wrn-28-10", 87.50, 56.29),
     "Wu2020Adversarial_extra": Entry("wrn-28-10", 88.25, 60.04),
+    # the field "eps" of its model_info says 8/255, the footnote beside it 0.031, as here
     "Zhang2020Geometry": Entry("wrn-28-10", 89.36, 59.64, eps=0.031),
     "Sridhar2021Robust": Entry("wrn-28-10", 89.46, 59.66),
     "Zhang2019Theoretically": Entry("wrn-34-10", 84.92, 53.08, eps=0.031),
@@ -62,6 +64,7 @@ KNOWN = {
     "Addepalli2022Efficient_WRN_34_10": Entry("wrn-34-10", 88.71, 57.81),
     "Jia2022LAS-AT_34_10": Entry("wrn-34-10", 84.98, 56.26),
     "Cui2023Decoupled_WRN-34-10": Entry("wrn-34-10", 85.31, 57.09),
+    "Chen2024Data_WRN_34_10": Entry("wrn-34-10", 86.54, 57.30),
     "Addepalli2021Towards_RN18": Entry("resnet18", 80.24, 51.06),
     "Sehwag2021Proxy_R18": Entry("resnet18", 84.59, 55.54),
     "Addepalli2022Efficient_RN18": Entry("resnet18", 85.71, 52.48),
