@@ -1,6 +1,10 @@
 """The notebooks as sources: literals in their parameters, no outputs, bad parameters stopped."""
 
 import ast
+import importlib.util
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -27,6 +31,41 @@ def test_source_is_clean(path):
     assert names[:6] == ["preset", "settings", "seed", "data_root", "runs_dir", "show"]
     assert all("#" in line for line in tagged[0].source.splitlines())
     assert any("assert " in cell.source for cell in code), "what must hold is asserted inside"
+
+
+def first_cells():
+    """The text of each notebook's first code cell, which finds or fetches the library."""
+    notebooks = [nbformat.read(path, as_version=4) for path in NOTEBOOKS]
+    return [next(cell for cell in notebook.cells if cell.cell_type == "code").source
+            for notebook in notebooks]
+
+
+@pytest.mark.parametrize("folder", ["notebooks", "."])
+def test_the_first_cell_finds_the_library_above_the_notebook(folder):
+    """In a Python that has no packages at all, from where Jupyter and papermill start kernels."""
+    cell, = set(first_cells())
+    ran = subprocess.run([sys.executable, "-I", "-S", "-c",
+                          f"{cell}\nimport frlib; print(frlib.__file__)"],
+                         cwd=REPO / folder, text=True, capture_output=True, check=True)
+    assert Path(ran.stdout.strip()) == REPO / "frlib" / "__init__.py"
+
+
+def test_the_first_cell_fetches_the_library_where_there_is_none(tmp_path, monkeypatch):
+    """With the kernel's own pip, our pins and _config.yml's address, into a folder of its own."""
+    commands = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(subprocess, "run", lambda words, check: commands.append(words))
+    namespace = {}
+    exec(first_cells()[0], namespace)
+    (*pip, pin), (*git, address, folder) = commands
+    assert pip[:4] == [sys.executable, "-m", "pip", "install"] and git[:2] == ["git", "clone"]
+    assert re.search(rf"^{pin}\b", (REPO / "requirements.txt").read_text(), re.M)
+    assert f" url: {address}\n" in (REPO / "_config.yml").read_text()
+    assert folder.parent == tmp_path and not folder.exists() and sys.path[0] == str(folder)
+    assert not any(isinstance(value, (str, int, list, tuple, dict)) for name, value in
+                   namespace.items() if not name.startswith("_")), "taken for a parameter"
 
 
 @quiet
