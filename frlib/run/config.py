@@ -34,6 +34,7 @@ METHODS = {  # name: the training run it is read from, and which of its checkpoi
     "at-awp": ("at-awp", "best"),
     "trades-awp": ("trades-awp", "best"),
 }
+TRAININGS = tuple(dict.fromkeys(trained for trained, _ in METHODS.values()))
 DATASETS = ("digits", "cifar10", "cifar100", "svhn", "tiny-imagenet", "folder")
 MODELS = ("resnet18", "preactresnet18", "wrn-34-10", "wrn-28-10", "resnet18-16", "resnet8-16",
           "resnet8-32")
