@@ -5,7 +5,6 @@
 
 import argparse
 import logging
-import os
 import sys
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import yaml
 
 from frlib import train
 from frlib.publish import book_tables, notebook_views
-from frlib.run import config, evaluate_run
+from frlib.run import config, distributed, evaluate_run
 from frlib.run.files import read_json, write_json
 
 
@@ -31,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
-        if given.step != "train" and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        if given.step != "train" and distributed.asked() > 1:
             raise ValueError(f"{given.step}: one process does it; only train is for torchrun")
         settings = config.load(given.preset, seed=given.seed, data_root=given.data_root,
                                runs_dir=given.runs_dir, **config.parse_label(given.run))

@@ -181,7 +181,7 @@ def test_frames_are_sound_html_of_their_own(book_frames):
     values = [value or "" for _, attrs in tags for value in attrs.values()]
     assert not any("//" in value for value in values if not value.startswith("data:"))
     assert "//" not in one_image.SCRIPT and "fetch" not in one_image.SCRIPT
-    assert len(book_frames) < 1_000_000
+    assert len(book_frames) < 2_000_000
 
 
 def test_frames_refuse_what_they_cannot_show(tiny):

@@ -328,6 +328,9 @@ def _preset_file(preset: str) -> Path:
     places = dict.fromkeys([resolve(name), Path(name).expanduser().absolute()] if a_path else [])
     for path in places:
         if path.is_file():
+            if not re.fullmatch(r"[\w.+-]+", path.name, re.ASCII):
+                raise ValueError(f"{path}: a preset's name is that of folders, too: rename the "
+                                 "file to letters, digits and . + - _ alone")
             return path
     sought = f" (there is no {' and no '.join(map(str, places))})" if places else ""
     raise FileNotFoundError(f"unknown preset {SHOWN.repr(name)}: choose one of {', '.join(known)}, "
