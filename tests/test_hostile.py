@@ -412,6 +412,8 @@ WRONG = {
     "long text": json.dumps(result(config={"model": "x" * 100_000})),
     "test data": json.dumps(result(data={"test": [1]})),
     "another content": json.dumps(result(sha256="0" * 64)),
+    "a label": json.dumps(result(radial={"**at**": [1.0]})),
+    "an attack": json.dumps(result(scores={"<b>": score()})),
     "zero gradient": json.dumps(result(zero_gradient={"count": "0", "total": 4})),
 }
 

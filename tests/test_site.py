@@ -226,6 +226,13 @@ def test_search_works_without_a_server(context, site):
     assert not problems
 
 
+def test_a_chapter_shows_the_parameters_it_was_run_with(context, site):
+    for page in sorted((site / "book" / "executed").glob("*.html")):
+        tab, _ = opened(context, site, page.as_uri())
+        assert "preset = " in tab.locator(".tag_injected-parameters").inner_text(), page.name
+        tab.close()
+
+
 def test_launch_buttons_open_the_sources(site):
     """Colab and Binder get notebooks/NN_topic.ipynb at the one address of _config.yml, if any."""
     repository = yaml.safe_load((REPO / "_config.yml").read_text()).get("repository")
