@@ -8,6 +8,7 @@
 # changed, and then it refuses to replace it. To do all again (what was there is moved aside):
 #   snakemake -j2 --config preset=mini data=data redo=1 --forcerun train judge
 
+import os
 import sys
 from pathlib import Path
 from shlex import quote
@@ -18,14 +19,13 @@ from frlib.publish import book_tables
 from frlib.run import evaluate_run
 
 PRESET = config.get("preset", "smoke")
-DATA = config.get("data", "data")
-RUNS = config.get("runs", "runs")
+DATA, RUNS = (os.path.expanduser(str(config.get(place, place))) for place in ("data", "runs"))
 SETTINGS = settings.load(PRESET)
 settings.check_labels(SETTINGS)
 NAME = SETTINGS.preset_name
-PRESET_FILE = settings.presets().get(PRESET, PRESET)
 PYTHON = quote(sys.executable)
-BIN = quote(str(Path(sys.executable).parent))
+# not by its script, which does not start once the project has moved
+JUPYTER_BOOK = f"{PYTHON} -c 'from jupyter_book.cli.main import main; main()'"
 COMMON = f"--preset {quote(str(PRESET))} --data-root {quote(str(DATA))} --runs-dir {quote(RUNS)}"
 REDO = "--redo" if config.get("redo") else ""
 PAPERMILL = (
@@ -106,7 +106,7 @@ rule book:
         preset=NAME,  # all presets share the page: another one makes it anew
     shell:
         "mkdir -p book/executed && cp {input.notebooks:q} book/executed/ && "
-        "{BIN}/jupyter-book build . -W --keep-going"
+        "{JUPYTER_BOOK} build . -W --keep-going"
 
 
 rule results:  # without the pages

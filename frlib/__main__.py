@@ -6,7 +6,6 @@
 import argparse
 import json
 import logging
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ import yaml
 
 from frlib import train
 from frlib.publish import book_tables, comparison, notebook_views, status
-from frlib.run import config, evaluate_run, sweep
+from frlib.run import config, distributed, evaluate_run, sweep
 from frlib.run.files import read_json, write_json
 
 
@@ -39,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
-        if given.step != "train" and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        if given.step != "train" and distributed.asked() > 1:
             raise ValueError(f"{given.step}: one process does it; only train is for torchrun")
         if given.step == "status":
             folders = config.resolve(given.runs_dir) / "results", config.project_root() / "results"

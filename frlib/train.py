@@ -62,7 +62,7 @@ def train(config: Config, *, redo: bool = False) -> Run:
     if not config.fast:  # else a finished run will do, whatever device it was made on
         facts["attack_precision"] = "float32"
     with distributed.processes(device_of(config)), ExitStack() as held:
-        distributed.on_first(lambda: held.enter_context(lock(run.dir, wait=run.finished)))
+        distributed.on_first(lambda: held.enter_context(lock(run.dir, reading=run.finished)))
         if redo:
             distributed.on_first(lambda: folder.move_aside(run))
         distributed.on_first(lambda: folder.check(run, facts))

@@ -161,6 +161,40 @@ def test_broken_yaml_names_the_file(tmp_path):
         load(preset_file(tmp_path, "{epochs: [3"))
 
 
+@pytest.mark.parametrize(("lines", "message"), [
+    ("epochs: 3\n  lr: 0.1\n  epochs: 2", "not plain YAML: line 5: the key 'epochs' stands twice"),
+    ("epochs: 010", "line 3: YAML reads 010 as 8; write it in plain decimal digits"),
+    ("epochs: 1_000", "YAML reads 1_000 as 1000"), ("epochs: 0x10", "YAML reads 0x10 as 16"),
+    ("train_size: 1:30", "YAML reads 1:30 as 90"), ("lr: 1_0.5", "YAML reads 1_0.5 as 10.5"),
+    ("runs: [at@epochs=010]", "epochs = '010': not a plain value"),
+    ("runs: [at-swa]", "runs lists 'at-swa', which is read from a training and is none itself: "
+     "list 'at'"),
+    ("runs: ['at-fr-swa@epochs=3']", "list 'at-fr@epochs=3'"),
+    ("runs: [sat]", "method = 'sat': choose one of"),
+    ("epocs: 3", "unknown parameter 'epocs'"), ("lr: fast", "lr = 'fast': must be a number")])
+def test_what_a_preset_says_wrongly_is_told_with_its_file(tmp_path, lines, message):
+    path = preset_file(tmp_path, f"\n  {lines}")
+    with pytest.raises(ValueError) as caught:
+        load(path)
+    assert str(caught.value).startswith(f"{path}: ") and message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_numbers_that_people_read_as_yaml_does_are_taken(tmp_path):
+    c = load(preset_file(tmp_path, "{epochs: 10, lr: 1e-2, eps: .5, beta: 6., weight_decay: 0.5e-3,"
+                                   " milestones: [0.50, 1], flip: no}"))
+    assert (c.epochs, c.lr, c.eps, c.beta, c.weight_decay) == (10, 0.01, 0.5, 6.0, 5e-4)
+    assert c.milestones == (0.5, 1) and c.flip is False
+
+
+def test_a_presets_path_may_start_in_the_current_folder(tmp_path, monkeypatch):
+    preset_file(tmp_path, "{epochs: 3}")
+    monkeypatch.chdir(tmp_path)
+    c = load("own.yaml", seed=1)
+    monkeypatch.chdir("/")  # it is known from now on, wherever one goes
+    assert c.label == "at" and c.epochs == 3 and c.preset_name == "own"
+
+
 # --- labels
 
 
@@ -192,6 +226,12 @@ def test_groups_part_the_fields():
                                        "judge_batch"}
     assert {"eps", "seed", "fr_lambda"} <= c.group("train").keys()
     assert c.group("train", "judge", "place") == dataclasses.asdict(c)
+
+
+def test_a_label_too_long_for_a_folder_is_refused():
+    assert load("smoke", milestones=[0.5] * 50).label.count("0.5") == 50
+    with pytest.raises(ValueError, match="2 settings differ from preset smoke.* of your own"):
+        _ = load("smoke", milestones=[0.5] * 60, epochs=2).label
 
 
 @pytest.mark.parametrize("label", ["", "fgsm", "at@epochs", "at@epochs=x", "at@eps=8", "at@=3"])
@@ -232,6 +272,21 @@ def test_running_the_cell_again_after_the_rest_of_the_notebook_is_no_error():
     assert from_parameters(namespace, method="at") == first
     namespace["epochs"] = 3
     assert from_parameters(namespace, method="at").epochs == 3
+
+
+@pytest.mark.parametrize(("value", "choices", "found"), [
+    (["at", "at-fr"], ("at", "at-fr"), ["at", "at-fr"]), ("at", ("at", "mart"), ["at"]),
+    ((8, 1), range(1, 33), [8, 1]), (16, range(1, 33), [16]), ("at@lr=1.0", None, ["at@lr=1.0"]),
+    (None, ("at", "mart"), "must be a list of some of at, mart"), ([], ("at",), "some of at"),
+    (["sat"], ("at",), "x = ['sat']: must be a list of some of at"), ({"at": 1}, None, "of texts"),
+    ([0], range(1, 33), "x = [0]: must be a list of whole numbers from 1 to 32"),
+    (True, range(1, 33), "x = True: must be"), ("16", range(1, 33), "x = '16': must be")])
+def test_a_list_of_choices_is_one_or_says_what_is_wanted(value, choices, found):
+    if isinstance(found, list):
+        assert config.a_list("x", value, choices) == found
+    else:
+        with pytest.raises(ValueError, match=re.escape(found)):
+            config.a_list("x", value, choices)
 
 
 # --- places

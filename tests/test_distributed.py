@@ -240,6 +240,12 @@ def test_with_one_process_nothing_is_wrapped():
     assert distributed.on_first(lambda: 7) == 7
 
 
+def test_an_empty_word_for_the_number_of_processes_is_one(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "")
+    with distributed.processes("cpu"):
+        assert distributed.asked() == distributed.size() == 1
+
+
 def test_each_process_needs_a_gpu_of_its_own(monkeypatch):
     for name, value in {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
         monkeypatch.setenv(name, value)

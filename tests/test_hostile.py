@@ -107,13 +107,12 @@ def test_the_reader_of_calls_sees_each_kind(source):
 
 
 def readable():
-    for path in [*REPO.glob("frlib/*.py"), *REPO.glob("benchmarks/*.py"),
+    for path in [*REPO.glob("frlib/**/*.py"), *REPO.glob("benchmarks/*.py"),
                  *REPO.glob("book/_ext/*.py"), *REPO.glob("notebooks/*.ipynb")]:
         text = path.read_text()
         if path.suffix == ".ipynb":
             text = "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"]
                              if cell["cell_type"] == "code")
-            text = re.sub(r"^ *!.*", "", text, flags=re.M)  # the installing cell's shell commands
         yield pytest.param(text, id=f"{path.parent.name}/{path.name}")
 
 
@@ -413,6 +412,8 @@ WRONG = {
     "long text": json.dumps(result(config={"model": "x" * 100_000})),
     "test data": json.dumps(result(data={"test": [1]})),
     "another content": json.dumps(result(sha256="0" * 64)),
+    "a label": json.dumps(result(radial={"**at**": [1.0]})),
+    "an attack": json.dumps(result(scores={"<b>": score()})),
     "zero gradient": json.dumps(result(zero_gradient={"count": "0", "total": 4})),
 }
 

@@ -1,14 +1,20 @@
 """The pipeline's commands: one line for a bad input, and results that are never replaced."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from frlib.__main__ import main, publish
 from frlib.run import files
 
+REPO = Path(__file__).resolve().parents[1]
+
 
 @pytest.mark.parametrize("arguments, message", [
     (["train", "--preset", "nano"],
      "unknown preset 'nano': choose one of cifar100-subset, mini, paper"),
+    (["train", "--preset", "nowhere/nano.yaml"], "nowhere/nano.yaml and no /"),
     (["train", "--run", "fgsm-at"], "method = 'fgsm-at': choose one of natural, at"),
     (["train", "--run", "at@eps=8"], "write '8/255'"),
     (["train", "--run", "at@epoch=3"], "did you mean 'epochs'"),
@@ -19,6 +25,16 @@ def test_bad_input_is_one_clear_line_before_any_work(capsys, arguments, message)
     assert main(arguments) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and error.count("\n") == 1
+
+
+def test_commands_hold_where_a_path_has_a_space_or_has_moved():
+    """Paths are quoted; and of .venv only Python is called, since a script holds its old place."""
+    makefile = (REPO / "Makefile").read_text()
+    for line in makefile.splitlines():
+        for path in re.finditer(r"\$\((CURDIR|DATA|PRESET|PYTHON|CHROMIUM)\)", line):
+            assert line[:path.start()].count('"') % 2, line
+    texts = [makefile, *((REPO / name).read_text() for name in ("Snakefile", "README.md"))]
+    assert set(re.findall(r"\.venv/bin/([\w-]+)", "".join(texts))) == {"python"}
 
 
 def test_report_writes_every_table_without_any_result(tmp_path):

@@ -1,6 +1,10 @@
 """The notebooks as sources: literals in their parameters, no outputs, bad parameters stopped."""
 
 import ast
+import importlib.util
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -27,6 +31,41 @@ def test_source_is_clean(path):
     assert names[:6] == ["preset", "settings", "seed", "data_root", "runs_dir", "show"]
     assert all("#" in line for line in tagged[0].source.splitlines())
     assert any("assert " in cell.source for cell in code), "what must hold is asserted inside"
+
+
+def first_cells():
+    """The text of each notebook's first code cell, which finds or fetches the library."""
+    notebooks = [nbformat.read(path, as_version=4) for path in NOTEBOOKS]
+    return [next(cell for cell in notebook.cells if cell.cell_type == "code").source
+            for notebook in notebooks]
+
+
+@pytest.mark.parametrize("folder", ["notebooks", "."])
+def test_the_first_cell_finds_the_library_above_the_notebook(folder):
+    """In a Python that has no packages at all, from where Jupyter and papermill start kernels."""
+    cell, = set(first_cells())
+    ran = subprocess.run([sys.executable, "-I", "-S", "-c",
+                          f"{cell}\nimport frlib; print(frlib.__file__)"],
+                         cwd=REPO / folder, text=True, capture_output=True, check=True)
+    assert Path(ran.stdout.strip()) == REPO / "frlib" / "__init__.py"
+
+
+def test_the_first_cell_fetches_the_library_where_there_is_none(tmp_path, monkeypatch):
+    """With the kernel's own pip, our pins and _config.yml's address, into a folder of its own."""
+    commands = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(subprocess, "run", lambda words, check: commands.append(words))
+    namespace = {}
+    exec(first_cells()[0], namespace)
+    (*pip, pin), (*git, address, folder) = commands
+    assert pip[:4] == [sys.executable, "-m", "pip", "install"] and git[:2] == ["git", "clone"]
+    assert re.search(rf"^{pin}\b", (REPO / "requirements.txt").read_text(), re.M)
+    assert f" url: {address}\n" in (REPO / "_config.yml").read_text()
+    assert folder.parent == tmp_path and not folder.exists() and sys.path[0] == str(folder)
+    assert not any(isinstance(value, (str, int, list, tuple, dict)) for name, value in
+                   namespace.items() if not name.startswith("_")), "taken for a parameter"
 
 
 @quiet
@@ -57,20 +96,61 @@ def test_a_preset_file_goes_in_whole_and_knobs_on_top(tmp_path, caplog):
     assert (run / "finished.json").is_file()
 
 
+def settled(name, **turned):
+    """The names that a notebook has after its parameters, these turned, and their check."""
+    code = [cell.source for cell in nbformat.read(next(REPO.glob(f"notebooks/{name}*.ipynb")),
+                                                  as_version=4).cells if cell.cell_type == "code"]
+    parameters, check = (next(source for source in code if text in source)
+                         for text in ("preset = ", "config.from_parameters("))
+    namespace = {}
+    exec(parameters, namespace)
+    namespace |= turned
+    exec(check, namespace)
+    return namespace
+
+
 @pytest.mark.parametrize(("name", "knob", "value"), [
-    ("05_spectral_figures", "bandwidths", [32, 16]), ("05_spectral_figures", "judge_images", 20),
-    ("08_spectral_lens", "images", 5), ("08_spectral_lens", "settings", {"judge_images": 20})])
+    ("05", "bandwidths", [32, 16]), ("05", "judge_images", 20), ("08", "images", 5),
+    ("08", "settings", {"judge_images": 20})])
 def test_a_turned_knob_is_not_stored_as_the_presets_result(tmp_path, name, knob, value):
-    notebook = nbformat.read(REPO / "notebooks" / f"{name}.ipynb", as_version=4)
-    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    stores, = (source for source in code if "results.write_json(" in source)
+    notebook = nbformat.read(next(REPO.glob(f"notebooks/{name}*.ipynb")), as_version=4)
+    stores, = (cell.source for cell in notebook.cells if "files.write_json(" in cell.source)
     stores = stores[stores.rindex("\nif "):]
     assert stores.startswith("\nif configs and as_preset:") and "write_json" in stores
-    parameters, settings = (next(source for source in code if source.startswith(start))
-                            for start in ("preset = ", "from frlib import config"))
-    for turned, stored in (({}, True), ({knob: value}, False)):
-        namespace = {}
-        exec(parameters, namespace)
-        namespace |= {"runs_dir": str(tmp_path), **turned}
-        exec(settings, namespace)
-        assert namespace["as_preset"] == stored
+    assert settled(name, runs_dir=str(tmp_path))["as_preset"]
+    assert not settled(name, runs_dir=str(tmp_path), **{knob: value})["as_preset"]
+
+
+@pytest.mark.parametrize(("name", "knob", "value", "message"), [
+    ("01", "methods", None, "methods = None: must be a list of some of natural, at"),
+    ("01", "methods", ["at-swa"], "methods = ['at-swa']: must be a list of some of natural"),
+    ("03", "methods", ["natural"], "methods = ['natural']: must be a list of some of at, at-fr"),
+    ("06", "methods", "sat", "methods = 'sat': must be a list of some of"),
+    ("05", "bandwidths", [0], "bandwidths = [0]: must be a list of whole numbers from 1 to 32"),
+    ("07", "framed", None, "framed = None: must be a list of texts"),
+    ("08", "radii", 5, "radii = 5: must be a list of two rising numbers"),
+    ("08", "norm", "x", "norm = 'x': must be a number"),
+    ("08", "stride", 0, "stride = 0: must be a whole number from 1"),
+    ("01", "methods", "mart", ["mart"]), ("05", "bandwidths", 16, [16]), ("07", "framed", "at",
+                                                                          ["at"])])
+def test_a_notebooks_own_parameter_is_checked(tmp_path, name, knob, value, message):
+    turned = {"runs_dir": str(tmp_path), knob: value}
+    if isinstance(message, list):  # one by itself makes a list of one
+        assert settled(name, **turned)[knob] == message
+    else:
+        with pytest.raises(ValueError, match=re.escape(message)):
+            settled(name, **turned)
+
+
+@pytest.mark.parametrize("name", ["01", "02", "03", "04", "06"])
+def test_a_page_without_any_result_draws_nothing_and_says_so(tmp_path, name):
+    namespace = settled(name, runs_dir=str(tmp_path), show="paper")
+    exec("from IPython.display import HTML\nfrom frlib.publish import book_tables\n"
+         "from frlib.publish import notebook_views as views", namespace)
+    path, drawn = next(REPO.glob(f"notebooks/{name}*.ipynb")), []
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code" and re.search(r"plots\.|views\.shown\(", cell.source):
+            *lines, last = ast.parse(cell.source).body
+            exec(compile(ast.Module(lines, []), name, "exec"), namespace)
+            drawn += [eval(ast.unparse(last), namespace)] if "plots." in cell.source else []
+    assert drawn and set(drawn) == {"not run"}

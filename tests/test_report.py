@@ -80,7 +80,8 @@ def as_paper(preset="mini"):
 def store(results, folder, preset="mini"):
     for label, seeds in results.items():
         for seed, content in seeds.items():
-            write_json(folder / preset / label / f"seed{seed}.json", content)
+            write_json(folder / preset / label / f"seed{seed}.json",
+                       {**content, "preset": preset, "seed": seed})
     return folder
 
 
@@ -267,6 +268,22 @@ def test_first_folder_wins_per_label_and_seed(tmp_path):
     found = book_tables.collect("mini", fresh, published)["at"]
     assert [found[k]["scores"]["pgd20"]["correct"] for k in (0, 1)] == [10, 100]
     assert found[0]["file"].endswith("fresh/mini/at/seed0.json")
+
+
+@pytest.mark.parametrize(("place", "says"), [
+    ("mini/at/seed1", "says seed 0, but lies at mini/at/seed1.json"),
+    ("mini/at-fr/seed0", "says label 'at', but lies at mini/at-fr/seed0.json"),
+    ("paper/at/seed0", "says preset 'mini', but lies at paper/at/seed0.json"),
+    ("mini/figures/seed1", "says seed 0, but lies at mini/figures/seed1.json")])
+def test_a_copied_result_is_no_other_one(tmp_path, place, says):
+    """A result names its preset, label and seed; one without them is known by its place."""
+    store(as_paper(), tmp_path / "stored")
+    source = tmp_path / "stored/mini" / ("figures" if "figures" in place else "at") / "seed0.json"
+    path = tmp_path / "copied" / f"{place}.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(source.read_text())
+    with pytest.raises(ValueError, match=f"{re.escape(str(path))}: {re.escape(says)}"):
+        book_tables.collect(place.split("/")[0], tmp_path / "copied")
 
 
 @pytest.mark.parametrize("name, text, message", [
@@ -489,6 +506,14 @@ def test_the_follow_up_says_not_run_until_it_is():
     text = book_tables.follow_up({"at-sar": {0: result("at-sar") | {"file": "x.json"}}})
     assert "`at-sar`" in text and "{list-table}" in text and "not comparable" not in text
     assert ":name: follow-up" in text and ":name: provenance-follow-up" in text
+
+
+def test_a_preset_that_cannot_be_read_stops_no_page(tmp_path, monkeypatch):
+    (tmp_path / "odd.yaml").write_text("preset: odd\nsettings: {epocs: 3}\n")
+    monkeypatch.setattr(config, "presets", lambda: {"odd": tmp_path / "odd.yaml"})
+    monkeypatch.setattr(sources, "presets", config.presets)
+    _, row = cells(sources.preset_costs({"odd": {}}))
+    assert row[0] == "`odd`" and row[1].startswith("unknown parameter") and len(row) == 5
 
 
 def test_the_hours_of_a_preset_count_a_training_once():

@@ -213,6 +213,17 @@ def test_the_lock_is_freed_by_an_error(tmp_path):
         pass
 
 
+def test_what_is_only_read_needs_no_disk_to_write_on(tmp_path, monkeypatch):
+    def read_only(path, mode="r"):
+        raise OSError(errno.EROFS, "Read-only file system")
+    monkeypatch.setattr(files, "open", read_only, raising=False)
+    with lock(tmp_path, reading=True):
+        assert listing(tmp_path) == []
+    with pytest.raises(RuntimeError, match="cannot write to .*: Read-only file system; choose"), \
+            lock(tmp_path):
+        pytest.fail("held what cannot be written")
+
+
 def test_json_keeps_every_value_and_puts_numbers_on_one_line(tmp_path):
     content = {"a": [1, -2.5e-07, 3], "b": [[1.0, 2.0], [3.0, 4.0]], "c": [],
                "d": ["[1,  2]", None]}

@@ -117,6 +117,12 @@ def test_an_unfinished_run_of_other_numerics_does_not_go_on_and_a_finished_one_s
     assert "--redo trains it again" in caplog.text and sorted(run.dir.iterdir()) == before
 
 
+def test_only_a_config_is_a_run():
+    for work in (train.train, evaluate_run.judge):
+        with pytest.raises(ValueError, match="Linear given: a run is trained and judged by its"):
+            work(torch.nn.Linear(1, 1))
+
+
 def test_what_is_redone_is_kept_and_the_log_stays_in_place(settings):
     run = folder.open_run(settings())
     run.dir.mkdir(parents=True)

@@ -28,7 +28,7 @@ from frlib.publish.result_format import LENS, SHAPE, misfit, other_images
 from frlib.publish.sources import badge, copy_files, costs, preset_costs, provenance
 from frlib.publish.speed_tables import load, speed
 from frlib.publish.statistics import interval
-from frlib.run.config import presets, project_root
+from frlib.run.config import SHOWN, presets, project_root
 from frlib.run.files import atomic, read_json
 
 READINGS = {"at": "AT", "at-fr": "AT-FR, class",
@@ -47,8 +47,8 @@ def collect(preset: str, *folders: str | Path) -> dict[str, dict[int, dict]]:
     """{label: {seed: result}} of a preset; of two files for one label and seed the first folder's.
 
     The label "figures" holds what notebook 05 wrote. Each result gains its "file". Raises
-    ValueError naming the file for damaged JSON, a file that is no result (see SHAPE), or an odd
-    file name.
+    ValueError naming the file for damaged JSON, a file that is no result (see SHAPE), an odd file
+    name, or one that lies where the result of another preset, label or seed belongs.
     """
     files = {}
     for folder in folders:
@@ -66,6 +66,12 @@ def collect(preset: str, *folders: str | Path) -> dict[str, dict[int, dict]]:
         wrong = wrong or ("" if key in result else f"no {key!r}")
         if wrong := wrong or ("" if label == "lens" else other_images(result)):
             raise ValueError(f"{path}: not a result file ({wrong}); delete it to compute again")
+        says = [f"{key} {SHOWN.repr(result[key])}" for key, place in
+                (("preset", preset), ("label", label), ("seed", seed))
+                if result.get(key, place) != place]
+        if says:
+            raise ValueError(f"{path}: says {', '.join(says)}, but lies at {preset}/{label}/seed"
+                             f"{seed}.json: a result is known by its place; move it, or delete it")
         root = project_root()
         name = path.resolve()
         name = name.relative_to(root) if name.is_relative_to(root) else name

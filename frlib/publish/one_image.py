@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from frlib import attacks, data, spectral
+from frlib.publish.markup import escaped
 from frlib.publish.plots import COLORS
 
 ATTACKS = {
@@ -91,7 +92,7 @@ def draw(found: dict, classes, *, title=None, mark=None) -> Figure:
         ax = fig.add_subplot(grid[0, column], xticks=[], yticks=[], anchor="S")
         ax.imshow(np.clip(pixels.transpose(1, 2, 0).squeeze(), 0, 1), cmap="gray", vmin=0, vmax=1)
         reading, color = _heading(found, name, classes)
-        ax.set_title(reading, fontsize=8.5, color=color, linespacing=1.3)
+        ax.set_title(reading, fontsize=8.5, color=color, linespacing=1.3, parse_math=False)
         below = fig.add_subplot(grid[1, column], yticks=[], anchor="N")
         drawn = below.imshow(spectra[name], cmap="viridis", norm=scale,
                              extent=(left, left + width, up + height, up))
@@ -138,7 +139,8 @@ def _bars(ax, found, classes):
                label=name, color=COLORS[index], hatch=HATCHES[index], edgecolor="white", lw=0)
     names = [f"{classes[c]}{' (true)' if c == found['label'] else ''}" for c in chosen]
     long = max(map(len, names)) > 9
-    ax.set_xticks(range(len(chosen)), names, rotation=20 * long, ha="right" if long else "center")
+    ax.set_xticks(range(len(chosen)), names, rotation=20 * long, ha="right" if long else "center",
+                  parse_math=False)
     ax.tick_params(labelsize=8)
     ax.axhline(0, color="black", lw=0.6)
     ax.spines[["top", "right"]].set_visible(False)
@@ -167,19 +169,18 @@ def summary(found: dict[str, dict[int, dict]], classes) -> str:
             parts.append(f"{words}, it is wrong at eps {', '.join(map(str, wrong))} of 255" if wrong
                          else f"{words}, it is right at every eps shown")
         paragraphs.append(
-            f"**{name}** reads the clean image (true class {classes[first['label']]}) as "
-            f"{classes[first['classes']['clean']]}, {first['shares']['clean']:.0%} sure; "
+            f"**{name}** reads the clean image (true class {escaped(classes[first['label']])}) as "
+            f"{escaped(classes[first['classes']['clean']])}, {first['shares']['clean']:.0%} sure; "
             f"{'; '.join(parts)} ({first['attack']}, bandwidth {first['bandwidth']}).")
     return "\n\n".join(paragraphs)
 
 
 def img(found: dict, classes, *, alt="", title=None, mark=None, hidden=False) -> str:
-    """The figure of a `look` as an HTML image that holds its own data: a PNG of 256 colours."""
+    """The figure of a `look` as an HTML image that holds its own data, a PNG."""
     canvas, png = FigureCanvasAgg(draw(found, classes, title=title, mark=mark)), io.BytesIO()
     canvas.draw()
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
-    picture = picture.quantize(256, dither=Image.Dither.NONE)
-    picture.save(png, format="png")
+    picture.save(png, format="png", optimize=True)
     return (f'<img alt="{html.escape(alt or sentence(found, classes))}" width="{picture.width}" '
             f'height="{picture.height}" style="max-width: 100%; height: auto; background: #fff"'
             f'{" hidden" if hidden else ""} '

@@ -115,7 +115,8 @@ def spectra(rows, *, title=None, mark=None) -> Figure:
             if key == "clean_spectrum":
                 ax.set_yticks([-(height // 4), 0, height // 4])
             ax.tick_params(labelsize=8)
-        line[0].set_ylabel(row["title"] if images else f"{row['title']}\ncycles / image")
+        line[0].set_ylabel(row["title"] if images else f"{row['title']}\ncycles / image",
+                           parse_math=False)  # a title may hold the name of a class
     for key, top_ax, bottom_ax in zip(columns, axes[0], axes[-1], strict=True):
         top_ax.set_title(key.replace("adv_", "adversarial\n").replace("_", "\n"), fontsize=10)
         if key not in images:

@@ -12,7 +12,12 @@ def a_number(value) -> bool:
 
 
 def numbers_alone(value) -> bool:
-    """A number, or nested lists and dicts of numbers; None where one is missing."""
+    """A number, or nested lists and dicts of numbers; None where one is missing.
+
+    The keys of the outermost dict are labels; deeper ones may be names of classes.
+    """
+    if isinstance(value, dict) and not all(map(a_label, value)):
+        return False
     todo = [value]
     while todo:
         value = todo.pop()
@@ -21,6 +26,12 @@ def numbers_alone(value) -> bool:
         elif value is not None and not a_number(value):
             return False
     return True
+
+
+def a_label(value) -> bool:
+    """What a network, an attack or a bandwidth is called: nothing that Markdown could read."""
+    plain = r"[\w.,=+@ -]{1,255}"
+    return isinstance(value, str) and re.fullmatch(plain, value, re.ASCII) is not None
 
 
 def a_text(value) -> bool:
@@ -77,6 +88,8 @@ def misfit(value, shape, where: str = "") -> str:
     if isinstance(shape, list):
         return next(filter(None, (misfit(v, shape[0], f"{where}[{i}]")
                                   for i, v in enumerate(value))), "")
+    if ... in shape and not all(map(a_label, value)):
+        return f"{where or 'it'} has a key that is no label"
     return next(filter(None, (misfit(v, shape.get(key, shape.get(...)), f"{where}.{key}".strip("."))
                               for key, v in value.items() if key in shape or ... in shape)), "")
 

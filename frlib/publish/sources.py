@@ -14,7 +14,7 @@ from urllib.parse import quote
 from frlib.publish.claims import NOT_RUN
 from frlib.publish.markup import NONE, SMOKE, escaped, myst_table
 from frlib.run import evaluate_run
-from frlib.run.config import METHODS, load, project_root
+from frlib.run.config import METHODS, load, presets, project_root
 from frlib.run.cost import duration
 from frlib.run.files import atomic
 from frlib.run.provenance import outdated
@@ -92,7 +92,7 @@ def _row(preset, label, seed, result) -> list:
             escaped(last.get("device", NONE)), last.get("threads", NONE),
             last.get("versions", {}).get("torch", NONE), *took,
             last.get("date", NONE), len(result.get("warnings", [])), state,
-            f'<a href="{address(preset, label, seed)}">{html.escape(result["file"])}</a>']
+            f'<a href="{address(preset, label, seed)}">{escaped(result["file"])}</a>']
 
 
 def costs(preset: str, results: dict) -> str:
@@ -117,11 +117,17 @@ def costs(preset: str, results: dict) -> str:
 def preset_costs(collected: dict) -> str:
     """Hours behind the results of every preset, {preset: results}: what was run, by kind of device.
 
-    A process has one device; results that a preset does not list (`ablations`) count too.
+    A process has one device; results that a preset does not list (`ablations`) count too. A preset
+    that cannot be read stands there with what is wrong with it.
     """
     rows = []
     for name, results in collected.items():
-        settings = load(name)
+        try:
+            settings = load(name)
+        except ValueError as error:
+            rows.append([f"`{name}`", escaped(str(error).removeprefix(f"{presets()[name]}: ")),
+                         *[NONE] * 3])
+            continue
         listed = [label for run in settings.runs for label in evaluate_run.siblings(run)]
         there = sum(seed in results.get(label, {}) for label in listed for seed in settings.seeds)
         parts = [list(_times(results, part).values()) for part in ("train", "judge")]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from frlib.publish.claims import NOT_RUN
-from frlib.publish.markup import NONE, myst_table
+from frlib.publish.markup import NONE, escaped, myst_table
 from frlib.run.files import read_json
 
 LOOPS = {"published": "published", "channels-last": "channels-last", "tensors": "image tensors",
@@ -145,5 +145,5 @@ def _rounds(count: int) -> str:
 def _machine(part: dict, *, threads: bool = True) -> str:
     made = part["provenance"]
     threads = f", threads: {made['threads']}" if threads else ""
-    return (f"{made['device']}{threads}, torch {made['versions']['torch']}, "
+    return (f"{escaped(made['device'])}{threads}, torch {made['versions']['torch']}, "
             f"{made['date']} UTC, commit {made['commit'][:7]}{'+dirty' if made['dirty'] else ''}.")

@@ -19,6 +19,8 @@ from pathlib import Path
 
 import yaml
 
+from frlib.run import plain_yaml
+
 # name: the training run it is read from, and which of its checkpoints. The best one is chosen on
 # validation images; an average runs until the end, as in the paper, so it is the last one
 METHODS = {
@@ -34,6 +36,7 @@ METHODS = {
     "at-awp": ("at-awp", "best"),
     "trades-awp": ("trades-awp", "best"),
 }
+TRAININGS = tuple(dict.fromkeys(trained for trained, _ in METHODS.values()))
 DATASETS = ("digits", "cifar10", "cifar100", "svhn", "tiny-imagenet", "folder")
 MODELS = ("resnet18", "preactresnet18", "wrn-34-10", "wrn-28-10", "resnet18-16", "resnet8-16",
           "resnet8-32")
@@ -55,6 +58,7 @@ OFFICIAL = {
                    "awp_start_epoch": 9},
 }
 
+LONGEST_LABEL = 240  # of the 255 bytes of a file's name, less what "at" may become: "at-fr-swa"
 
 SHOWN = reprlib.Repr()  # a value in an error message, however large or nested it is
 SHOWN.maxstring = SHOWN.maxother = 120
@@ -169,13 +173,21 @@ class Config:
 
     @property
     def label(self) -> str:
-        """The method and what differs from the preset: "at-fr@fr_transform=batch-class"."""
+        """The method and what differs from the preset: "at-fr@fr_transform=batch-class".
+
+        ValueError for one too long to name a folder.
+        """
         preset = load(self.preset, method=self.method, seed=self.seed)
         base = load(self.preset, method=self.method, seed=self.seed, recipe=self.recipe)
         base = {**base.group("train"), "recipe": preset.recipe}
         changed = {k: v for k, v in self.group("train").items() if v != base[k]}
         changes = ",".join(f"{k}={_text(v)}" for k, v in changed.items())
-        return f"{self.method}@{changes}" if changes else self.method
+        label = f"{self.method}@{changes}" if changes else self.method
+        if len(label) > LONGEST_LABEL:
+            raise ValueError(f"{len(changed)} settings differ from preset {self.preset_name} and "
+                             f"make a label of {len(label)} characters; a folder's name holds "
+                             f"{LONGEST_LABEL}: write them into a preset of your own")
+        return label
 
     @property
     def is_preset(self) -> bool:
@@ -224,11 +236,12 @@ def load(preset: str = "smoke", **changes) -> Config:
     """A checked Config: the paper's defaults, then the preset's settings, then `changes`.
 
     A change of None means "as the preset says". With recipe "official" the method's own settings
-    (OFFICIAL) replace the preset's. Raises ValueError naming the key and what it may
-    be for an unknown key, a wrong type or a value out of range; FileNotFoundError for an unknown
-    preset.
+    (OFFICIAL) replace the preset's. Raises ValueError naming the key and what it may be, and the
+    preset's file if it stands there, for an unknown key, a wrong type or a value out of range;
+    FileNotFoundError for an unknown preset.
     """
-    values = {**_read_preset(preset), "preset": preset}
+    path = _preset_file(preset)
+    values = {**_read_preset(path), "preset": preset if str(preset) in presets() else str(path)}
     values.setdefault("judge_eps", values.get("eps", Config.eps))
     changes = {k: v for k, v in changes.items() if v is not None}
     if {**values, **changes}.get("recipe") == "official":
@@ -238,10 +251,7 @@ def load(preset: str = "smoke", **changes) -> Config:
                              f"not for {method!r}")
         values |= OFFICIAL[METHODS[method][0]]
     values |= changes
-    config = Config(**{key: _check(key, value) for key, value in values.items()})
-    for label in config.runs + config.ablations:
-        parse_label(label)
-    return config
+    return Config(**{key: _check(key, value) for key, value in values.items()})
 
 
 def check_labels(config: Config) -> None:
@@ -276,9 +286,24 @@ def parse_label(label: str) -> dict:
 def _scalar(key: str, text: str):
     """A value of a label, read as plain YAML, to which 1e-05 would be text: here a number."""
     try:
-        return float(text) if re.fullmatch(r"\d+e-?\d+", text) else yaml.safe_load(text)
+        return float(text) if re.fullmatch(r"\d+e-?\d+", text) else plain_yaml.read(text)
     except (yaml.YAMLError, ValueError) as error:  # the latter for no such date, or a long number
         raise ValueError(f"{key} = {SHOWN.repr(text)}: not a plain value") from error
+
+
+def a_list(name: str, value, choices=None) -> list:
+    """`value`, a notebook's own parameter, as a list; one by itself makes a list of one.
+
+    choices: a range, or names; None: any text. ValueError, naming what is wanted, for an empty list
+    or a value that is none of them.
+    """
+    values = list(value) if isinstance(value, list | tuple) else [value]
+    kind = int if isinstance(choices, range) else str
+    if values and all(type(v) is kind and (choices is None or v in choices) for v in values):
+        return values
+    wanted = "texts" if choices is None else f"whole numbers from {choices[0]} to {choices[-1]}" \
+        if kind is int else f"some of {', '.join(choices)}"
+    raise ValueError(f"{name} = {SHOWN.repr(value)}: must be a list of {wanted}")
 
 
 def from_parameters(namespace: dict, *, method: str, own: tuple = ()) -> Config:
@@ -301,23 +326,38 @@ def from_parameters(namespace: dict, *, method: str, own: tuple = ()) -> Config:
                                                     if v is not None}})
 
 
-def _read_preset(preset: str) -> dict:
-    """The `settings` of a preset file, parsed as plain YAML: nothing in it is executed."""
-    path = presets().get(str(preset))
-    if path is None and str(preset).endswith((".yaml", ".yml")):
-        path = resolve(preset)
-    if path is None or not path.is_file():
-        raise FileNotFoundError(f"unknown preset {preset!r}: choose one of "
-                                f"{', '.join(presets())}, or give the path of a .yaml file")
+def _preset_file(preset: str) -> Path:
+    """The file of a preset: of a name, or of a path from the root or else the current folder."""
+    known, name = presets(), str(preset)
+    if name in known:
+        return known[name]
+    a_path = name.endswith((".yaml", ".yml"))
+    places = dict.fromkeys([resolve(name), Path(name).expanduser().absolute()] if a_path else [])
+    for path in places:
+        if path.is_file():
+            if not re.fullmatch(r"[\w.+-]+", path.name, re.ASCII):
+                raise ValueError(f"{path}: a preset's name is that of folders, too: rename the "
+                                 "file to letters, digits and . + - _ alone")
+            return path
+    sought = f" (there is no {' and no '.join(map(str, places))})" if places else ""
+    raise FileNotFoundError(f"unknown preset {SHOWN.repr(name)}: choose one of {', '.join(known)}, "
+                            f"or give the path of a .yaml file{sought}")
+
+
+def _read_preset(path: Path) -> dict:
+    """The checked `settings` of a preset file; ValueError naming the file."""
     try:
-        content = yaml.safe_load(path.read_text())
+        content = plain_yaml.read(path.read_text())
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not plain YAML: {error}") from error
     if not isinstance(content, dict) or set(content) != {"preset", "settings"} \
             or not isinstance(content["settings"], dict) \
             or not all(isinstance(key, str) for key in content["settings"]):
         raise ValueError(f"{path}: a preset holds two keys, `preset: {path.stem}` and `settings:`")
-    return content["settings"]
+    try:
+        return {key: _check(key, value) for key, value in content["settings"].items()}
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _check(key: str, value):
@@ -357,6 +397,12 @@ def _check(key: str, value):
         raise ValueError(f"{shown}: shares of the epochs, each in (0, 1]")
     if key == "seeds" and not (value and all(type(s) is int and s >= 0 for s in value)):
         raise ValueError(f"{shown}: a list of whole numbers from 0")
+    for label in value if key in ("runs", "ablations") else ():
+        method = parse_label(label)["method"]
+        if key == "runs" and METHODS[method][0] != method:
+            training = label.replace(method, METHODS[method][0], 1)
+            raise ValueError(f"runs lists {label!r}, which is read from a training and is none "
+                             f"itself: list {training!r}")
     return value
 
 

@@ -32,7 +32,7 @@ def processes(device: str):
 
     All but the first write no log. Raises ValueError for more processes than GPUs.
     """
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or size() > 1:
+    if asked() == 1 or size() > 1:
         yield
         return
     if device == "cuda":
@@ -47,6 +47,11 @@ def processes(device: str):
     yield
     # not after an error: that would wait for the others, while torchrun waits for this one to end
     dist.destroy_process_group()
+
+
+def asked() -> int:
+    """How many processes torchrun started, by the environment; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE") or 1)
 
 
 def size() -> int:

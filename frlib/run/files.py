@@ -9,7 +9,7 @@ import json
 import os
 import re
 import zipfile
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -106,26 +106,26 @@ def read_tensors(path: str | Path) -> dict:
 
 
 @contextmanager
-def lock(folder: Path, *, wait: bool = False):
+def lock(folder: Path, *, reading: bool = False):
     """Hold `folder` for this process, and find only whole checkpoints in it.
 
     What a killed process left half written is removed. RuntimeError when another process has the
-    folder, unless it is to `wait` for it, when the folder cannot be written, and for a damaged
-    checkpoint (see `check_archive`).
+    folder or it cannot be written, and for a damaged checkpoint (see `check_archive`). For
+    `reading` alone, another process is waited for, and what cannot be written is not held.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / ".lock", "w")
-    except OSError as error:
-        raise RuntimeError(f"cannot write to {folder}: {error.strerror}; choose another runs_dir") \
-            from error
-    with file:
+    with ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            folder.mkdir(parents=True, exist_ok=True)
+            file = held.enter_context(open(folder / ".lock", "w"))
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if reading else fcntl.LOCK_NB))
+            for left_over in folder.glob(".*.tmp"):
+                left_over.unlink()
         except BlockingIOError:
             raise RuntimeError(f"{folder} is in use by another process") from None
-        for left_over in folder.glob(".*.tmp"):
-            left_over.unlink()
+        except OSError as error:
+            if not reading:
+                raise RuntimeError(f"cannot write to {folder}: {error.strerror}; choose another "
+                                   "runs_dir") from error
         for checkpoint in sorted(folder.glob("*.pt")):
             check_archive(checkpoint)
         yield

@@ -52,7 +52,13 @@ class Run:
 
 
 def open_run(config: Config) -> Run:
-    """The run a method is read from, whether or not it has been trained ("at-swa" -> "at")."""
+    """The run a method is read from, whether or not it has been trained ("at-swa" -> "at").
+
+    ValueError for what is no Config.
+    """
+    if not isinstance(config, Config):
+        raise ValueError(f"{type(config).__name__} given: a run is trained and judged by its "
+                         "Config, as frlib.run.config.load(preset, method=..., ...) makes it")
     config = config.of(config.trained_as)
     folder = resolve(config.runs_dir) / config.preset_name / config.label / f"seed{config.seed}"
     return Run(folder, config)
