@@ -1,4 +1,4 @@
-"""The pipeline's steps as commands: python -m frlib {train,judge,report,publish} --help
+"""The pipeline's steps as commands: python -m frlib {train,judge,figures,...} --help
 
 `torchrun --standalone --nproc-per-node 4 -m -- frlib train ...` trains on four GPUs of one machine.
 """
@@ -13,21 +13,21 @@ import yaml
 
 from frlib import train
 from frlib.publish import book_tables, notebook_views
-from frlib.run import config, evaluate_run
+from frlib.run import config, evaluate_run, figures
 from frlib.run.files import read_json, write_json
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m frlib", description=__doc__)
-    parser.add_argument("step", choices=("train", "judge", "report", "publish"))
+    parser.add_argument("step", choices=("train", "judge", "figures", "lens", "report", "publish"))
     parser.add_argument("--preset", default="smoke", help="a name, or the path of a .yaml file")
     parser.add_argument("--run", default="at", help="method[@key=value,...], as at-fr@epochs=3")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data-root", default="data")
     parser.add_argument("--runs-dir", default="runs")
     parser.add_argument("--out", default="book/generated", help="where `report` writes its pages")
-    parser.add_argument("--redo", action="store_true", help="train or judge anew, also what is "
-                        "finished; what was there is moved aside and kept")
+    parser.add_argument("--redo", action="store_true", help="train, judge or measure anew, also "
+                        "what is finished; what was there is moved aside and kept")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
@@ -39,6 +39,10 @@ def main(arguments: list[str] | None = None) -> int:
             train.train(settings, redo=given.redo)
         elif given.step == "judge":
             evaluate_run.judge(settings, redo=given.redo)
+        elif given.step == "figures":  # the numbers of chapter 5, of every run that is finished
+            figures.figures(settings, redo=given.redo)
+        elif given.step == "lens":  # of chapter 8
+            figures.lens(settings, redo=given.redo)
         elif given.step == "report":
             name, _ = notebook_views.shown(settings)
             book_tables.write_pages(config.resolve(given.out), name,
