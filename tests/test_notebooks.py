@@ -55,22 +55,3 @@ def test_a_preset_file_goes_in_whole_and_knobs_on_top(tmp_path, caplog):
     assert "unknown parameter" not in caplog.text
     run = tmp_path / "runs" / "smoke" / "at-fr@epochs=1" / "seed1"
     assert (run / "finished.json").is_file()
-
-
-@pytest.mark.parametrize(("name", "knob", "value"), [
-    ("05_spectral_figures", "bandwidths", [32, 16]), ("05_spectral_figures", "judge_images", 20),
-    ("08_spectral_lens", "images", 5), ("08_spectral_lens", "settings", {"judge_images": 20})])
-def test_a_turned_knob_is_not_stored_as_the_presets_result(tmp_path, name, knob, value):
-    notebook = nbformat.read(REPO / "notebooks" / f"{name}.ipynb", as_version=4)
-    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    stores, = (source for source in code if "results.write_json(" in source)
-    stores = stores[stores.rindex("\nif "):]
-    assert stores.startswith("\nif configs and as_preset:") and "write_json" in stores
-    parameters, settings = (next(source for source in code if source.startswith(start))
-                            for start in ("preset = ", "from frlib import config"))
-    for turned, stored in (({}, True), ({knob: value}, False)):
-        namespace = {}
-        exec(parameters, namespace)
-        namespace |= {"runs_dir": str(tmp_path), **turned}
-        exec(settings, namespace)
-        assert namespace["as_preset"] == stored

@@ -151,6 +151,8 @@ def confined(model, x: Tensor, y: Tensor, clean: Tensor, edges, band: int, confi
     Returns the flags under it; by image, what share of the perturbation's energy is in the band,
     and its root mean square over the radius.
     """
+    if not clean.any():
+        return clean.clone(), torch.zeros(0), torch.zeros(0)
     low, high = list(pairwise([0, *edges, inf]))[band]
     chosen = clean.nonzero()[:, 0].to(x.device)
     adv = pgd20(model, x[chosen], y[chosen], config, attacks.subspace_pgd,
