@@ -97,7 +97,7 @@ def test_a_killed_one_goes_on_and_a_later_run_is_added(base, measured, monkeypat
     assert files.read_json(aside) == some
 
 
-def test_numbers_of_other_weights_are_refused_and_kept(base, capsys):
+def test_numbers_of_other_weights_are_refused_and_kept(base, measured, capsys):
     path = evaluate_run.result_path(base, "figures")
     made = figures.figures(base)
     files.write_json(path, made | {"checkpoint_sha256": {**made["checkpoint_sha256"], "at": "0"}})
@@ -107,7 +107,7 @@ def test_numbers_of_other_weights_are_refused_and_kept(base, capsys):
     assert "differs in checkpoint_sha256; results are never overwritten" in capsys.readouterr().err
     assert main([*arguments, "--redo"]) == 0 and files.read_json(path)["table1"] == made["table1"]
     aside, = path.parent.glob("older-*/seed0.json")
-    assert aside.read_bytes() == other
+    assert aside.read_bytes() == other and measured == 2 * ["natural", "at", "at-swa"]
 
 
 @pytest.mark.parametrize("what", MAKE)

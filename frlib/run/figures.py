@@ -350,7 +350,7 @@ def _made(config, what, settings, configs, compute, own: bool, redo: bool) -> di
             return measure()
         text = json.dumps([common, sums.get(name)])
         file = folder / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
-        if not file.is_file():
+        if redo or not file.is_file():
             write_json(file, {"numbers": measure(), "provenance": provenance(device_of(config))})
         stored = read_json(file)
         parts.append(stored["provenance"])
