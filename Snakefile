@@ -6,7 +6,7 @@
 #
 # What is trained and judged stays: a job runs where a result is missing or its settings have
 # changed, and then it refuses to replace it. To do all again (what was there is moved aside):
-#   snakemake -j2 --config preset=mini data=data redo=1 --forcerun train judge
+#   snakemake -j2 --config preset=mini data=data redo=1 --forcerun train judge numbers
 
 import os
 import sys
@@ -16,7 +16,7 @@ from shlex import quote
 from frlib.run import config as settings
 from frlib import train
 from frlib.publish import book_tables
-from frlib.run import evaluate_run
+from frlib.run import evaluate_run, figures
 
 PRESET = config.get("preset", "smoke")
 DATA, RUNS = (os.path.expanduser(str(config.get(place, place))) for place in ("data", "runs"))
@@ -44,12 +44,12 @@ ON_GPUS = ON_GPU | ({"gpu": SETTINGS.job_gpus} if SETTINGS.job_gpus else {})  # 
 TRAIN = f"-m torch.distributed.run --standalone --nproc-per-node {SETTINGS.job_gpus} -m --" \
     if SETTINGS.job_gpus > 1 else "-m"
 OMP = f"OMP_NUM_THREADS={SETTINGS.threads}" if SETTINGS.threads else ""
-TRAINED = {  # the trainings that a notebook shows
-    "01_train_baseline": ["natural", "at"],
-    "02_train_fr": ["at-fr"],
-    "03_train_fr_swa": ["at-fr"],
+TRAINED = {page: [method for method in methods if method in SETTINGS.runs] for page, methods in {
+    "01_train_baseline": ["natural", "at"],  # the trainings that a notebook shows, if they are
+    "02_train_fr": ["at-fr"],                # the preset's
+    "03_train_fr_swa": ["at", "at-fr"],
     "06_train_rivals": ["trades", "mart", "at-awp"],
-}
+}.items()}
 REPORTS = ["04_attack_benchmark", "05_spectral_figures", "07_explore", "08_spectral_lens"]
 NOTEBOOKS = [*TRAINED, *REPORTS]
 LIBRARY = sorted(map(str, Path("frlib/publish").glob("*.py")))  # behind what a page shows
@@ -79,6 +79,7 @@ RESULTS, ABLATIONS = ([f"{RUNS}/results/{NAME}/{label}/seed{seed}.json"
                       for labels in (LABELS, SETTINGS.ablations))
 FIGURES = f"{RUNS}/results/{NAME}/figures/seed{SEED}.json"
 LENS = f"{RUNS}/results/{NAME}/lens/seed{SEED}.json"
+MEASURES = {"figures": figures.figures_settings(SETTINGS), "lens": figures.lens_settings(SETTINGS)}
 GENERATED = [f"book/generated/{page}.md" for page in book_tables.PAGES]
 COMMITTED = sorted(map(str, Path("results").rglob("*.json")))
 MEASURED = sorted(map(str, Path("benchmarks").glob("*.json")))
@@ -154,6 +155,24 @@ rule judge:
         "--seed {wildcards.seed} 2> {log:q} || (tail -n 3 {log:q}; exit 1)"
 
 
+rule numbers:  # of chapters 5 and 8
+    input:
+        [finished(label) for label in LABELS],
+    output:
+        update(f"{RUNS}/results/{NAME}/{{chapter}}/seed{{seed}}.json"),
+    params:
+        settings=lambda wildcards: MEASURES[wildcards.chapter],
+    log:
+        f"{RUNS}/{NAME}/{{chapter}}/seed{{seed}}/numbers.log",
+    wildcard_constraints:
+        chapter="figures|lens",
+    threads: THREADS
+    resources: **ON_GPU
+    shell:
+        "TQDM_DISABLE=1 {OMP} {PYTHON} -m frlib {wildcards.chapter} {COMMON} {REDO} "
+        "--seed {wildcards.seed} 2> {log:q} || (tail -n 3 {log:q}; exit 1)"
+
+
 rule training_page:
     input:
         notebook="notebooks/{page}.ipynb",
@@ -163,11 +182,13 @@ rule training_page:
         committed=COMMITTED,
     output:
         notebook=f"{RUNS}/notebooks/{NAME}/{{page}}.ipynb",
+    params:  # one that shows a preset's own run reads it, and trains none
+        methods=lambda wildcards: f"methods: [{', '.join(TRAINED[wildcards.page])}]",
     wildcard_constraints:
         page="|".join(TRAINED),
     resources: **ON_CPU
     shell:
-        PAPERMILL
+        PAPERMILL + " -y {params.methods:q}"
 
 
 rule benchmark:
@@ -186,13 +207,12 @@ rule benchmark:
 rule figures:
     input:
         notebook="notebooks/05_spectral_figures.ipynb",
-        runs=[finished(label) for label in LABELS],
+        numbers=FIGURES,
         results=RESULTS,
         library=LIBRARY,
         committed=COMMITTED,
     output:
         notebook=f"{RUNS}/notebooks/{NAME}/05_spectral_figures.ipynb",
-        figures=FIGURES,
     resources: **ON_GPU
     shell:
         PAPERMILL
@@ -213,13 +233,12 @@ rule explore:
 rule lens:
     input:
         notebook="notebooks/08_spectral_lens.ipynb",
-        runs=[finished(label) for label in LABELS],
+        numbers=LENS,
         results=RESULTS,
         library=LIBRARY,
         committed=COMMITTED,
     output:
         notebook=f"{RUNS}/notebooks/{NAME}/08_spectral_lens.ipynb",
-        lens=LENS,
     resources: **ON_GPU
     shell:
         PAPERMILL

@@ -1,4 +1,4 @@
-"""The pipeline's steps as commands: python -m frlib {train,judge,sweep,report,publish,status}
+"""The pipeline's steps as commands: python -m frlib {train,judge,figures,...} --help
 
 `torchrun --standalone --nproc-per-node 4 -m -- frlib train ...` trains on four GPUs of one machine.
 """
@@ -14,13 +14,14 @@ import yaml
 
 from frlib import train
 from frlib.publish import book_tables, comparison, notebook_views, status
-from frlib.run import config, distributed, evaluate_run, sweep
+from frlib.run import config, distributed, evaluate_run, figures, sweep
 from frlib.run.files import read_json, write_json
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m frlib", description=__doc__)
-    parser.add_argument("step", choices=("train", "judge", "sweep", "report", "publish", "status"))
+    parser.add_argument("step", choices=("train", "judge", "figures", "lens", "sweep", "report",
+                                         "publish", "status"))
     parser.add_argument("--preset", help="a name, or the path of a .yaml file; by "
                         "default smoke, for status all")
     parser.add_argument("--run", default="at", help="method[@key=value,...], as at-fr@epochs=3")
@@ -33,8 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", default="0", help="sweep: seeds, as 0,1,2")
     parser.add_argument("--jobs", type=int, default=2, help="sweep: processes at a time")
     parser.add_argument("--json", action="store_true", help="status: as JSON")
-    parser.add_argument("--redo", action="store_true", help="train or judge anew, also what is "
-                        "finished; what was there is moved aside and kept")
+    parser.add_argument("--redo", action="store_true", help="train, judge or measure anew, also "
+                        "what is finished; what was there is moved aside and kept")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
@@ -54,6 +55,10 @@ def main(arguments: list[str] | None = None) -> int:
         elif given.step == "sweep":
             run_sweep(settings, given.vary, [int(seed) for seed in given.seeds.split(",")],
                       given.jobs)
+        elif given.step == "figures":  # the numbers of chapter 5, of every run that is finished
+            figures.figures(settings, redo=given.redo)
+        elif given.step == "lens":  # of chapter 8
+            figures.lens(settings, redo=given.redo)
         elif given.step == "report":
             name, _ = notebook_views.shown(settings)
             book_tables.write_pages(config.resolve(given.out), name,

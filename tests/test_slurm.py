@@ -57,7 +57,7 @@ def test_a_job_asks_for_what_the_preset_says(checkout, preset, gpu):
     ran = snakemake("-n", preset=preset)
     assert ran.returncode == 0, ran.stderr
     rules, settings = asked(ran.stdout + ran.stderr), config.load(preset)
-    computing, reading = {"train", "judge", "figures"}, {"training_page", "benchmark"}
+    computing, reading = {"train", "judge", "numbers", "figures"}, {"training_page", "benchmark"}
     for rule in computing | reading:
         assert rules[rule].get("gpu") == (gpu if rule in computing else None)
         assert rules[rule]["cpus_per_task"] == str(settings.threads or settings.job_cpus)

@@ -1,7 +1,7 @@
 """What notebook 08 shows: by frequency, where attacks live, what hurts a network, what it needs.
 
-`lens` is what that notebook wrote: {"scores", "shares", "inside", "maps", ...} by model label.
-Bands are named rings of frequencies; a model's figures are means over the same test images.
+`lens` is what `frlib.run.figures.lens` gives: {"scores", "shares", "inside", "maps", ...} by model
+label. Bands are named rings of frequencies; a model's figures are means over the same test images.
 """
 
 from __future__ import annotations

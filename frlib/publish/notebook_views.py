@@ -181,7 +181,7 @@ def seen_low_pass(figures: dict) -> str:
         parts.append(f"**{model}** has {100 * first:.1f} % at {bandwidths[0]}, "
                      f"{100 * accuracies[-1]:.1f} % at {bandwidths[-1]}, and most, "
                      f"{100 * best:.1f} %, at {where}")
-    return "By bandwidth: " + "; ".join(parts) + "."
+    return f"By bandwidth: {'; '.join(parts)}." if parts else NOT_RUN
 
 
 def seen_roughness(figures: dict, base: str = "at") -> str:
@@ -212,7 +212,9 @@ def seen_radial(figures: dict) -> str:
 def low_pass_table(figures: dict, preset: str) -> str:
     """Table 1 as HTML, in percent with 95 % intervals."""
     found = low_pass_lines(figures)
-    head = ["", *(str(b) for b in next(iter(found.values()), [()])[0])]
+    if not found:
+        return NOT_RUN
+    head = ["", *(str(b) for b in next(iter(found.values()))[0])]
     rows = [[label, *(percent(*ends) for ends in zip(*numbers, strict=True))]
             for label, (_, *numbers) in found.items()]
     return html_table(preset, head, rows)

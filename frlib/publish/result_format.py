@@ -69,7 +69,7 @@ SHAPE = {  # as far as pages read it; other keys may hold anything
     "provenance": MADE, "train_provenance": MADE, "table1": {...: a_table}, "full_scale": a_table,
     **dict.fromkeys(("roughness", "seconds", "zero_gradient", "published", "kernels", "spectra",
                      "radial"), numbers_alone)}
-LENS = {  # what notebook 08 wrote: by model, then by band or filter
+LENS = {  # of `frlib.run.figures.lens`: by model, then by band or filter
     "scores": {...: {...: a_score}}, "filters": {...: {...: {...: a_score}}}, "provenance": MADE,
     **dict.fromkeys(("bands", "edges", "vertical", "horizontal", "inside", "size", "shares",
                      "energy", "maps", "images", "seed"), numbers_alone)}

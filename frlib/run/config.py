@@ -294,12 +294,12 @@ def _scalar(key: str, text: str):
 def a_list(name: str, value, choices=None) -> list:
     """`value`, a notebook's own parameter, as a list; one by itself makes a list of one.
 
-    choices: a range, or names; None: any text. ValueError, naming what is wanted, for an empty list
-    or a value that is none of them.
+    choices: a range, or names; None: any text. ValueError, naming what is wanted, for a value that
+    is none of them, and for no numbers; no names are none.
     """
     values = list(value) if isinstance(value, list | tuple) else [value]
     kind = int if isinstance(choices, range) else str
-    if values and all(type(v) is kind and (choices is None or v in choices) for v in values):
+    if (values or kind is str) and all(type(v) is kind and (choices is None or v in choices) for v in values):
         return values
     wanted = "texts" if choices is None else f"whole numbers from {choices[0]} to {choices[-1]}" \
         if kind is int else f"some of {', '.join(choices)}"

@@ -84,6 +84,24 @@ def load_model(run: Run, which: str, num_classes: int = 10) -> torch.nn.Module:
     return model.eval()
 
 
+def trained_checksum(config: Config) -> str:
+    """SHA-256 of the checkpoint that a method is read from.
+
+    FileNotFoundError when its run is not finished, ValueError for a file that the training did not
+    write.
+    """
+    run, which = open_run(config), METHODS[config.method][1]
+    if not run.finished:
+        raise FileNotFoundError(f"{run.dir} is not a finished run; train {config.label} first")
+    path = run.checkpoint(FILE.get(which, which))
+    checksum = file_checksum(path)
+    stored = read_json(run.dir / "finished.json").get("checkpoints", {})
+    if stored.get(path.stem, checksum) != checksum:
+        raise ValueError(f"{path} is not the file that the training wrote: its SHA-256 is not in "
+                         f"finished.json; delete {run.dir} and train again")
+    return checksum
+
+
 def judge(config: Config, *, redo: bool = False) -> dict:
     """The result of a method whose run is finished, computed once and stored.
 
@@ -95,13 +113,8 @@ def judge(config: Config, *, redo: bool = False) -> dict:
     """
     run, which = open_run(config), METHODS[config.method][1]
     other = {"best": "last", "swa-last": "swa-best"}[which]
-    if not run.finished:
-        raise FileNotFoundError(f"{run.dir} is not a finished run; train {config.label} first")
-    finished, path = read_json(run.dir / "finished.json"), run.checkpoint(FILE.get(which, which))
-    checksum = file_checksum(path)
-    if finished.get("checkpoints", {}).get(path.stem, checksum) != checksum:
-        raise ValueError(f"{path} is not the file that the training wrote: its SHA-256 is not in "
-                         f"finished.json; delete {run.dir} and train again")
+    checksum, path = trained_checksum(config), run.checkpoint(FILE.get(which, which))
+    finished = read_json(run.dir / "finished.json")
     identity = {"config": config.group("train", "judge"), "checkpoint_sha256": checksum,
                 "numerics": {"train": read_json(run.dir / "config.json").get("numerics"),
                              "judge": NUMERICS["judge"]}}
@@ -142,22 +155,7 @@ def _stored(config, label, identity, about, finished, redo, load) -> dict:
     files = data.listing(config.dataset, resolve(config.data_root))
     text = json.dumps({**identity, "data_files": files} if files else identity)
     identity, path = json.loads(text), result_path(config, label)
-    if path.is_file() and redo:
-        aside = path.parent / f"older-{file_checksum(path)[:12]}" / path.name
-        aside.parent.mkdir(exist_ok=True)
-        path.rename(aside)
-        log.warning("%s: moved to %s, judging again", path, aside)
-    if path.is_file():
-        stored = read_json(path)
-        differing = [key for key in identity if key != "numerics"
-                     and stored.get(key) != identity[key]]
-        if differing:
-            raise FileExistsError(f"{path} exists and differs in {', '.join(differing)}; results "
-                                  "are never overwritten: move it aside with --redo, or choose "
-                                  "another runs_dir")
-        if old := outdated(stored.get("numerics")):
-            log.warning("%s: today's code gives other numbers (%s changed since); --redo judges "
-                        "again", path, " and ".join(old))
+    if (stored := kept(path, identity, redo=redo)) is not None:
         return stored
     run = resolve(config.runs_dir) / config.preset_name / label / f"seed{config.seed}"
     work = run / "judge" / hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -167,6 +165,32 @@ def _stored(config, label, identity, about, finished, redo, load) -> dict:
                   **identity}
         write_json(path, result)
     return result
+
+
+def kept(path: Path, identity: dict, *, redo: bool = False) -> dict | None:
+    """What is stored there, if it has this identity; None if nothing is.
+
+    FileExistsError when it differs in more than "numerics", for which there is a warning. With
+    `redo` it is moved aside first, to be kept.
+    """
+    if path.is_file() and redo:
+        aside = path.parent / f"older-{file_checksum(path)[:12]}" / path.name
+        aside.parent.mkdir(exist_ok=True)
+        path.rename(aside)
+        log.warning("%s: moved to %s, to be computed again", path, aside)
+    if not path.is_file():
+        return None
+    stored = read_json(path)
+    differing = [key for key in identity if key != "numerics"
+                 and stored.get(key) != identity[key]]
+    if differing:
+        raise FileExistsError(f"{path} exists and differs in {', '.join(differing)}; results "
+                              "are never overwritten: move it aside with --redo, or choose "
+                              "another runs_dir")
+    if old := outdated(stored.get("numerics")):
+        log.warning("%s: today's code gives other numbers (%s changed since); --redo computes it "
+                    "again", path, " and ".join(old))
+    return stored
 
 
 def _finite(models: dict) -> dict:

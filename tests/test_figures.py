@@ -1,0 +1,184 @@
+"""The numbers of chapters 5 and 8: made once for each network, stored with what they are of."""
+
+import pytest
+import torch
+
+from frlib import attacks, evaluate, models, train
+from frlib.__main__ import main
+from frlib.run import config, evaluate_run, figures, files
+
+SMALL = """preset: smoke
+settings: {runs: [natural, at], threads: 1, dataset: digits, train_size: 64, flip: false,
+           model: resnet8-16, epochs: 1, batch_size: 32, steps: 1, curve_images: 4, curve_steps: 1,
+           judge_images: 12, aa_images: 1, judge_batch: 8}
+"""
+MAKE = {"figures": figures.figures, "lens": figures.lens}
+
+
+@pytest.fixture(scope="module")
+def trained(own_root, tmp_path_factory):
+    (own_root / "drawn").mkdir()
+    (own_root / "drawn" / "smoke.yaml").write_text(SMALL)
+    folder = tmp_path_factory.mktemp("drawn")
+    for method in ("natural", "at"):
+        train.train(config.load("drawn/smoke.yaml", method=method, runs_dir=str(folder)))
+    return folder
+
+
+@pytest.fixture
+def base(trained, tmp_path, monkeypatch):
+    """The preset of the two runs, with results of this test's own; nothing slow is computed."""
+    monkeypatch.setattr(figures, "pgd20", lambda model, x, y, config, *attack, **more:
+                        (x + config.judge_eps).clamp(max=1))
+    monkeypatch.setattr(figures, "wave_map", lambda *a, **k: torch.zeros(8, 8))
+    (tmp_path / "smoke").mkdir()
+    for method in ("natural", "at"):
+        (tmp_path / "smoke" / method).symlink_to(trained / "smoke" / method)
+    return config.load("drawn/smoke.yaml", runs_dir=str(tmp_path))
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """The labels of the networks that are measured, in turn."""
+    labels, network = [], figures.network
+    monkeypatch.setattr(figures, "network", lambda c, test: labels.append(c.label)
+                        or network(c, test))
+    return labels
+
+
+@pytest.mark.parametrize("what", MAKE)
+def test_numbers_are_made_once_with_what_they_are_of(base, measured, what):
+    made = MAKE[what](base)
+    labels = ["natural", "at", "at-swa"]
+    assert measured == labels and made == files.read_json(evaluate_run.result_path(base, what))
+    assert MAKE[what](base) == made and measured == labels
+    assert made["checkpoint_sha256"] == {
+        label: files.file_checksum(train.open_run(c).checkpoint(config.METHODS[c.method][1]))
+        for label, c in figures.finished(base).items()}
+    test = figures.images(base, made["images"])
+    assert made["data"] == {"test": test.checksum} and made["provenance"]["device"]
+    right = files.score(evaluate.correct(figures.network(figures.finished(base)["at"], test),
+                                         test.x, test.labels))
+    clean = {"figures": lambda: made["table1"]["at"]["clean"]["32"],
+             "lens": lambda: made["scores"]["at"]["clean"]}[what]()
+    assert clean == right and clean["total"] == {"figures": 12, "lens": 20}[what]
+
+
+@pytest.mark.parametrize("what, knob", [("figures", {"bandwidths": [32, 16]}), (
+    "lens", {"images": 5, "methods": ["at"], "stride": 16, "bandwidths": [1]})])
+def test_a_turned_knob_is_measured_and_not_stored(base, what, knob):
+    made = MAKE[what](base, **knob)
+    assert {key: made["settings"][key] for key in knob} == knob
+    assert not evaluate_run.result_path(base, what).exists()
+    assert not (config.resolve(base.runs_dir) / "smoke" / what).exists()
+
+
+def test_a_killed_one_goes_on_and_a_later_run_is_added(base, measured, monkeypatch):
+    finished, sound = figures.finished, figures.spectral.radial_energy
+    calls = iter([sound])
+
+    def killed(change):
+        return next(calls, None)(change)  # TypeError at the second network
+
+    monkeypatch.setattr(figures, "finished", lambda c: {
+        label: each for label, each in finished(c).items() if label != "natural"})
+    monkeypatch.setattr(figures.spectral, "radial_energy", killed)
+    with pytest.raises(TypeError):
+        figures.figures(base)
+    path = evaluate_run.result_path(base, "figures")
+    assert measured == ["at", "at-swa"] and not path.exists()
+    monkeypatch.setattr(figures.spectral, "radial_energy", sound)
+    some = figures.figures(base)
+    assert measured == ["at", "at-swa", "at-swa"]
+    monkeypatch.setattr(figures, "finished", finished)
+    whole = figures.figures(base)
+    assert measured[3:] == ["natural"] and whole["radial"].items() > some["radial"].items()
+    aside, = path.parent.glob("older-*/seed0.json")
+    assert files.read_json(aside) == some
+
+
+def test_numbers_of_other_weights_are_refused_and_kept(base, measured, capsys):
+    path = evaluate_run.result_path(base, "figures")
+    made = figures.figures(base)
+    files.write_json(path, made | {"checkpoint_sha256": {**made["checkpoint_sha256"], "at": "0"}})
+    other = path.read_bytes()
+    arguments = ["figures", "--preset", "drawn/smoke.yaml", "--runs-dir", base.runs_dir]
+    assert main(arguments) == 1 and path.read_bytes() == other
+    assert "differs in checkpoint_sha256; results are never overwritten" in capsys.readouterr().err
+    assert main([*arguments, "--redo"]) == 0 and files.read_json(path)["table1"] == made["table1"]
+    aside, = path.parent.glob("older-*/seed0.json")
+    assert aside.read_bytes() == other and measured == 2 * ["natural", "at", "at-swa"]
+
+
+@pytest.mark.parametrize("what", MAKE)
+def test_without_a_run_the_command_says_so(what, capsys, tmp_path):
+    assert main([what, "--runs-dir", str(tmp_path)]) == 1
+    assert f"{what}: preset smoke has no finished run of seed 0: train one" \
+        in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("check, knob, message", [
+    (figures.figures_settings, {"bandwidths": [33]}, "bandwidths = .33.: whole numbers from 1"),
+    (figures.figures_settings, {"bandwidths": []}, "bandwidths = "),
+    (figures.figures_settings, {"full_scale_images": 10_001}, "from 0 to 10000"),
+    (figures.lens_settings, {"methods": ["fr"]}, "methods = .'fr'.: choose from natural, at"),
+    (figures.lens_settings, {"images": 0}, "images = 0"),
+    (figures.lens_settings, {"radii": [14.8, 10.4]}, "two rising numbers"),
+    (figures.lens_settings, {"norm": -1}, "norm = -1"),
+    (figures.lens_settings, {"stride": 0}, "stride = 0")])
+def test_a_bad_knob_is_named(check, knob, message):
+    with pytest.raises(ValueError, match=message):
+        check(config.load("smoke"), **knob)
+
+
+@pytest.mark.parametrize("changes, images", [
+    ({}, 0), ({"dataset": "cifar10"}, 40), ({"dataset": "cifar10", "judge_images": 0}, 1000)])
+def test_the_row_at_full_scale_has_as_many_images_as_are_judged(changes, images):
+    settings = figures.figures_settings(config.load("smoke", **changes))
+    assert settings["full_scale_images"] == images
+
+
+def test_the_lens_takes_what_a_preset_has(own_root):
+    assert figures.lens_settings(config.load("smoke"))["methods"] == list(figures.LENS)
+    rivals = figures.lens_settings(config.load("smoke", runs=["trades", "mart@beta=1.0"]))
+    assert rivals["methods"] == ["trades", "mart"]
+
+
+@pytest.mark.parametrize("labels, classes, expected", [
+    ([2, 1, 0], ["cat", "horse", "ship"], {"horse": 1, "ship": 0}),
+    ([1, 0, 2], ["ship", "cat", "dog"], {"ship": 1, "cat": 0}),  # no horse at all
+    ([2, 2, 0], ["cat", "horse", "ship"], {"ship": 0, "cat": 2}),  # none among the images
+    ([1, 1], ["cat", "dog"], {"dog": 0})])
+def test_examples_are_of_classes_that_are_there(labels, classes, expected):
+    found = figures.examples(torch.tensor(labels), classes)
+    assert found == expected and list(found) == list(expected)
+
+
+@pytest.mark.parametrize("bandwidth, size, side", [
+    (32, (32, 32), 32), (1, (32, 32), 1), (1, (48, 48), 2), (1, (8, 8), 1), (32, (48, 64), 64)])
+def test_a_bandwidth_is_scaled_to_the_images(bandwidth, size, side):
+    assert figures.scaled(bandwidth, torch.zeros(1, 3, *size)) == side
+
+
+def test_the_attack_is_pgd_from_one_seed_on():
+    settings = config.load("smoke", seed=3, judge_batch=2, judge_eps=0.1)
+    x, y, model = torch.rand(3, 3, 8, 8), torch.tensor([0, 1, 2]), models.create("resnet8-16")
+    generator = torch.Generator().manual_seed(3)
+    expected = [attacks.pgd(model, bx, by, eps=0.1, step_size=0.025, steps=20, generator=generator)
+                for bx, by in zip(x.split(2), y.split(2), strict=True)]
+    assert torch.equal(figures.pgd20(model, x, y, settings), torch.cat(expected))
+
+
+def test_white_noise_is_as_dense_everywhere():
+    impulse = torch.zeros(1, 1, 8, 8)
+    impulse[..., 3, 5] = 1
+    assert torch.allclose(figures.density(impulse, 2), torch.ones(4, 4))
+    assert sum(figures.white_noise(torch.zeros(1, 3, 64, 64), [20.8, 29.6])) \
+        == pytest.approx(1, abs=1e-3)
+
+
+def test_a_network_that_is_never_right_is_not_attacked(base):
+    x, y = torch.rand(2, 3, 32, 32), torch.tensor([0, 1])
+    flags, share, size = figures.confined(
+        models.create("resnet8-16"), x, y, torch.zeros(2, dtype=torch.bool), [10.4, 14.8], 1, base)
+    assert not flags.any() and figures.rounded(share) == figures.rounded(size) == []
