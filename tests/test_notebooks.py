@@ -113,14 +113,14 @@ def settled(name, **turned):
     ("01", "methods", None, "methods = None: must be a list of some of natural, at"),
     ("01", "methods", ["at-swa"], "methods = ['at-swa']: must be a list of some of natural"),
     ("03", "methods", ["natural"], "methods = ['natural']: must be a list of some of at, at-fr"),
-    ("01", "methods", [], []), ("06", "methods", "sat", "methods = 'sat': must be a list of some of"),
+    ("01", "methods", [], []),
+    ("06", "methods", "sat", "methods = 'sat': must be a list of some of"),
     ("05", "bandwidths", [0], "bandwidths = [0]: must be a list of whole numbers from 1 to 32"),
     ("07", "framed", None, "framed = None: must be a list of texts"),
     ("08", "radii", 5, "radii = 5: must be a list of two rising numbers"),
     ("08", "norm", "x", "norm = 'x': must be a number"),
     ("08", "stride", 0, "stride = 0: must be a whole number from 1"),
-    ("01", "methods", "mart", ["mart"]), ("07", "framed", "at",
-                                                                          ["at"])])
+    ("01", "methods", "mart", ["mart"]), ("07", "framed", "at", ["at"])])
 def test_a_notebooks_own_parameter_is_checked(tmp_path, name, knob, value, message):
     turned = {"runs_dir": str(tmp_path), knob: value}
     if isinstance(message, list):  # one by itself makes a list of one

@@ -299,7 +299,8 @@ def a_list(name: str, value, choices=None) -> list:
     """
     values = list(value) if isinstance(value, list | tuple) else [value]
     kind = int if isinstance(choices, range) else str
-    if (values or kind is str) and all(type(v) is kind and (choices is None or v in choices) for v in values):
+    right = all(type(v) is kind and (choices is None or v in choices) for v in values)
+    if right and (values or kind is str):
         return values
     wanted = "texts" if choices is None else f"whole numbers from {choices[0]} to {choices[-1]}" \
         if kind is int else f"some of {', '.join(choices)}"
