@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from frlib.publish import comparable
 from frlib.publish.claims import (
     NOT_RUN,
     TABLE1_METHOD,
@@ -28,7 +29,7 @@ from frlib.publish.markup import NONE, chance, html_table, myst_table, percent, 
 from frlib.publish.result_format import LENS, SHAPE, misfit, other_images
 from frlib.publish.sources import badge, copy_files, costs, preset_costs, provenance
 from frlib.publish.speed_tables import load, speed
-from frlib.run.config import presets, project_root
+from frlib.run.config import drop_epochs, epoch_at, parse_label, presets, project_root
 from frlib.run.files import atomic, read_json
 
 READINGS = {"at": "AT", "at-fr": "AT-FR, class",
@@ -48,7 +49,7 @@ def collect(preset: str, *folders: str | Path) -> dict[str, dict[int, dict]]:
 
     The label "figures" holds what notebook 05 wrote. Each result gains its "file". Raises
     ValueError naming the file for damaged JSON, a file that is no result (see SHAPE), or an odd
-    file name.
+    file name, and two files that differ in more settings than their labels say.
     """
     files = {}
     for folder in folders:
@@ -70,6 +71,7 @@ def collect(preset: str, *folders: str | Path) -> dict[str, dict[int, dict]]:
         name = path.resolve()
         name = name.relative_to(root) if name.is_relative_to(root) else name
         found.setdefault(label, {})[seed] = {**result, "file": str(name)}
+    comparable.of_one_experiment(found)
     return found
 
 
@@ -370,7 +372,7 @@ def settings(preset: str, results: dict) -> str:
         ["Batch size", sgd["batch_size"], ours(lambda c: c["batch_size"])],
         ["Learning rate", sgd["learning_rate"], ours(lambda c: c["lr"])],
         ["It drops after epochs", ", ".join(map(str, said["learning_rate_drops"])),
-         ours(lambda c: ", ".join(str(int(m * c["epochs"] + 1e-9)) for m in c["milestones"])
+         ours(lambda c: ", ".join(map(str, drop_epochs(c["milestones"], c["epochs"])))
               if c["schedule"] == "step" else c["schedule"])],
         ["Momentum", sgd["momentum"], ours(lambda c: c["momentum"])],
         ["Weight decay", sgd["weight_decay"], ours(lambda c: c["weight_decay"])],
@@ -379,7 +381,7 @@ def settings(preset: str, results: dict) -> str:
         ["Its step α", said["step_size"], ours(of_255("step_size"))],
         ["λ", said["fr"]["lambda"], ours(lambda c: c["fr_lambda"])],
         ["Averaging starts after epoch", min(said["learning_rate_drops"]),
-         ours(lambda c: int(c["swa_start"] * c["epochs"] + 1e-9))],
+         ours(lambda c: epoch_at(c["swa_start"], c["epochs"]))],
     ]
     return myst_table(
         preset, "settings", f"Settings of the paper's Table 2 and of preset {preset}.",

@@ -18,7 +18,7 @@ import torch
 
 from frlib import attacks, data, evaluate, models, spectral
 from frlib.run import cost, published
-from frlib.run.config import METHODS, Config, resolve
+from frlib.run.config import JUDGING, METHODS, Config, resolve
 from frlib.run.files import (
     file_checksum,
     lock,
@@ -27,7 +27,7 @@ from frlib.run.files import (
     score,
     write_json,
 )
-from frlib.run.folder import Run, device_for_work, open_run
+from frlib.run.folder import Run, check, device_for_work, open_run
 from frlib.run.provenance import NUMERICS, outdated, provenance
 
 log = logging.getLogger("frlib")
@@ -46,9 +46,9 @@ def listed(base: Config) -> dict[str, Config]:
 
 
 def result_path(config: Config, label: str = "") -> Path:
-    """`runs_dir`/results/<preset>/<label>/seed<k>.json, by default of the config's own label."""
-    return resolve(config.runs_dir) / "results" / config.preset_name / (label or config.label) \
-        / f"seed{config.seed}.json"
+    """`runs_dir`/results/<preset>/<label>/seed<k>.json, by default of the config's own result."""
+    folder = resolve(config.runs_dir) / "results" / config.preset_name
+    return folder / (label or config.result_label) / f"seed{config.seed}.json"
 
 
 def load_model(run: Run, which: str, num_classes: int = 10) -> torch.nn.Module:
@@ -74,6 +74,7 @@ def judge(config: Config, *, redo: bool = False) -> dict:
     other settings or weights: it is never overwritten. One of older numerics is returned, with a
     warning; with `redo` a stored result is moved aside, to be kept, and computed anew.
     """
+    config = config.of(config.method)  # without settings that decide nothing here
     run, which = open_run(config), METHODS[config.method][1]
     if not run.finished:
         raise FileNotFoundError(f"{run.dir} is not a finished run; train {config.label} first")
@@ -81,16 +82,17 @@ def judge(config: Config, *, redo: bool = False) -> dict:
     if finished.get("checkpoints", {}).get(which) != checksum:
         raise ValueError(f"{run.checkpoint(which)} is not the file that the training wrote: its "
                          f"SHA-256 is not in finished.json; delete {run.dir} and train again")
+    trained = read_json(run.dir / "config.json").get("numerics")
+    check(run, {"numerics": trained})
     identity = {"config": config.group("train", "judge"), "checkpoint_sha256": checksum,
-                "numerics": {"train": read_json(run.dir / "config.json").get("numerics"),
-                             "judge": NUMERICS["judge"]}}
+                "numerics": {"train": trained, "judge": NUMERICS["judge"]}}
     about = {"method": config.method, "checkpoint": which,
              # not from metrics.jsonl, which has no checksum
              "history": read_tensors(run.checkpoint("last"))["state"]["history"],
              "epoch": read_tensors(run.checkpoint(which))["epoch"],
              "attack_precision": finished.get("attack_precision"),
              "train_provenance": finished.get("provenance", {})}
-    return _stored(config, config.label, identity, about, finished, redo, lambda classes: {
+    return _stored(config, config.result_label, identity, about, finished, redo, lambda classes: {
         "best": load_model(run, which, classes),
         "last": load_model(run, which.replace("best", "last"), classes)})
 
@@ -99,7 +101,8 @@ def judge_checkpoint(name: str, path: str | Path, config: Config, *, redo: bool 
     """The result of weights from elsewhere, under the same attacks on the same images as `judge`.
 
     `name` is one that `published.find` knows: "Wu2020Adversarial", or "mine:resnet18" for a
-    file of your own. It is stored as the result of the label `published.label(name)`. Raises what
+    file of your own. It is stored as the result of the label `published.label(name)`, with what is
+    judged otherwise than in the preset, as "published-x@judge_images=40". Raises what
     `published.check` and `published.load` raise, and FileExistsError as `judge` does.
     """
     published.check({name: path}, config.dataset)
@@ -112,7 +115,8 @@ def judge_checkpoint(name: str, path: str | Path, config: Config, *, redo: bool 
                 "numerics": {"judge": NUMERICS["judge"]}}
     about = {"checkpoint": path.name, "history": [],
              "published": {"clean": entry.clean, "aa": entry.autoattack, "eps": entry.eps}}
-    return _stored(config, published.label(name), identity, about, {}, redo,
+    label = published.label(name) + config.changed(JUDGING | {"dataset"})
+    return _stored(config, label, identity, about, {}, redo,
                    lambda classes: {"best": published.load(name, path, classes)})
 
 
