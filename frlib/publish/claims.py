@@ -168,10 +168,10 @@ def radius(result: dict) -> float | None:
 
 def _alike(what: str, results: dict, *labels: str, but=()) -> None:
     """ValueError unless the results of these labels agree in every setting that decides both."""
-    found = [(f"{what}: {label}, seed {seed}", comparable.settings(result))
+    found = [(f"{label}, seed {seed}", comparable.settings(result))
              for label in labels for seed, result in results.get(label, {}).items()]
     comparable.agree([(name, {k: v for k, v in decided.items() if k not in but})
-                      for name, decided in found], "nothing follows from their difference")
+                      for name, decided in found], f"nothing follows for {what}")
 
 
 def _flags(results, label, *path) -> dict[int, np.ndarray]:
