@@ -181,7 +181,7 @@ def test_a_label_says_what_was_changed_and_reads_back(changes, label):
 
 
 @pytest.mark.parametrize(("base", "label", "sibling"), [
-    ("at-fr@fr_lambda=0.5", "at", "at"), ("at@fr_lambda=0.5", "at-fr-swa", "at-fr-swa@fr_lambda=0.5"),
+    ("at-fr@fr_lambda=0.5", "at", "at"), ("at@fr_lambda=0.5", "at-fr", "at-fr@fr_lambda=0.5"),
     ("at-fr@epochs=3,fr_lambda=0.5", "at", "at@epochs=3"), ("trades@beta=3.0", "at-awp", "at-awp"),
     ("at@steps=1", "natural", "natural"), ("at@swa_start=0.5", "trades", "trades"),
     ("at@swa_start=0.5", "at-fr", "at-fr@swa_start=0.5"),
@@ -285,7 +285,8 @@ def test_an_own_preset_goes_in_by_name_and_settings(tmp_path, monkeypatch, caplo
     given = {"epochs": 7, "model": "resnet8-16", "seeds": [0, 1]}
     c = from_parameters({"preset": "mine", "settings": given, "seed": None}, method="at-fr")
     assert "'mine' is none of the book's" in caplog.text and "as in the paper" in caplog.text
-    assert (c.epochs, c.eps, c.judge_eps, c.seeds, c.label) == (7, 8 / 255, 8 / 255, (0, 1), "at-fr")
+    assert (c.epochs, c.eps, c.judge_eps, c.seeds, c.label) == (7, 8 / 255, 8 / 255, (0, 1),
+                                                                "at-fr")
     assert c.is_preset and c.preset_name == "mine" and c.sibling("at").label == "at"
     path = preset_file(tmp_path, "{epochs: 7, model: resnet8-16, seeds: [0, 1]}", "mine")
     assert dataclasses.replace(load(path, method="at-fr"), preset="mine") == c

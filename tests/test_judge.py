@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from frlib import evaluate, models, train
-from frlib.publish import book_tables
+from frlib.publish import book_tables, sources
 from frlib.publish import notebook_views as views
-from frlib.run import config, evaluate_run, files, provenance, published
+from frlib.run import config, evaluate_run, files, folder, provenance, published
 
 PRESET = """preset: judged
 settings:
@@ -75,6 +75,26 @@ def test_result_holds_every_attack_on_the_same_images(settings, method):
     assert result["zero_gradient"] == {"count": 0, "total": 12} and result["epoch"] > 0
     assert result["config"]["eps"] == 8 / 255 and result["provenance"]["versions"]["torch"]
     assert result == files.read_json(evaluate_run.result_path(settings(method)))
+
+
+def test_judged_otherwise_is_another_result_beside_the_first(settings):
+    first, other = evaluate_run.judge(settings()), evaluate_run.judge(settings(judge_images=8))
+    assert [made["label"] for made in (first, other)] == ["at", "at@judge_images=8"]
+    again = settings(**config.parse_label(other["label"]))
+    assert evaluate_run.judge(again) == other and evaluate_run.judge(settings()) == first
+    assert other["scores"]["clean"]["total"] == 8
+    root = evaluate_run.result_path(again).parents[2]
+    found = book_tables.collect("judged", root)
+    assert list(found) == ["at", "at@judge_images=8"]
+    assert len(sources._times(found, "train")) == 1  # read from one training
+    assert evaluate_run.judge(settings(fr_lambda=0.5)) == first  # of no account for AT
+
+
+def test_a_run_of_other_settings_is_not_judged(settings, monkeypatch):
+    stored = files.read_json(train.open_run(settings()).dir / "config.json")
+    monkeypatch.setattr(folder, "read_json", lambda path: {**stored, "train_size": 48})
+    with pytest.raises(RuntimeError, match="other settings .train_size = 48 there, 96 asked for"):
+        evaluate_run.judge(settings())
 
 
 def test_flags_are_those_of_the_checkpoint(settings, runs):

@@ -33,7 +33,7 @@ def test_source_is_clean(path):
 def assigned(source: str) -> set[str]:
     """The names that a cell leaves behind: of any statement but in functions and comprehensions."""
     inner = (ast.FunctionDef, ast.ListComp, ast.DictComp, ast.SetComp, ast.GeneratorExp, ast.Lambda)
-    names, todo = set(), [ast.parse(re.sub("^ *!.*", "pass", source, flags=re.M))]
+    names, todo = set(), [ast.parse(re.sub("^( *)!.*", r"\1pass", source, flags=re.M))]
     while todo:
         node = todo.pop()
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
