@@ -134,8 +134,15 @@ def test_existing_result_is_read_and_never_overwritten(settings, monkeypatch):
     first = evaluate_run.judge(settings())
     monkeypatch.setattr(evaluate_run, "_judge", lambda *a: pytest.fail("judged again"))
     assert evaluate_run.judge(settings()) == first
+    of_another_preset(evaluate_run.result_path(settings()))
     with pytest.raises(FileExistsError, match="config.*never overwritten"):
-        evaluate_run.judge(settings(judge_images=6))
+        evaluate_run.judge(settings())
+
+
+def of_another_preset(path):
+    """Make a stored result one of other settings that its label does not name."""
+    stored = files.read_json(path)
+    files.write_json(path, {**stored, "config": {**stored["config"], "judge_images": 6}})
 
 
 def test_unfinished_run_is_named(settings):
@@ -184,13 +191,17 @@ def test_a_checkpoints_result_is_read_and_never_overwritten(settings, monkeypatc
     first = evaluate_run.judge_checkpoint("mine:resnet8-16", own_file(settings), settings())
     monkeypatch.setattr(evaluate_run, "_judge", lambda *a: pytest.fail("judged again"))
     assert evaluate_run.judge_checkpoint("mine:resnet8-16", own_file(settings), settings()) == first
-    with pytest.raises(FileExistsError, match="differs in config; results are never overwritten"):
-        evaluate_run.judge_checkpoint(
-            "mine:resnet8-16", own_file(settings), settings(judge_images=6)
-        )
     torch.save(models.create("resnet8-16").state_dict(), tmp_path / "other.pt")
     with pytest.raises(FileExistsError, match="differs in checkpoint_sha256; results are never"):
         evaluate_run.judge_checkpoint("mine:resnet8-16", tmp_path / "other.pt", settings())
+    of_another_preset(evaluate_run.result_path(settings(), first["label"]))
+    with pytest.raises(FileExistsError, match="differs in config; results are never overwritten"):
+        evaluate_run.judge_checkpoint("mine:resnet8-16", own_file(settings), settings())
+    monkeypatch.undo()
+    monkeypatch.setattr(evaluate, "autoattack", quick_autoattack)
+    other = evaluate_run.judge_checkpoint("mine:resnet8-16", own_file(settings),
+                                          settings(judge_images=6))
+    assert other["label"] == "published-mine-resnet8-16@judge_images=6"
 
 
 def test_a_killed_judgement_of_a_checkpoint_goes_on(settings, monkeypatch):
