@@ -94,6 +94,8 @@ def test_a_turned_knob_is_shown_itself_beside_the_partner_that_shares_all_else(s
     assert views.labels(turned, "mini", ["at-fr"]) == {"at-fr": "at-fr"}
     assert list(views.progress(turned, name, found, ["at", "at-fr", "trades"])) == [
         "at", "at-fr@fr_lambda=0.5"]
+    assert views.seen({"at": HISTORY["at"]}, "smoke", wanted=[
+        "at@judge_images=20", own["at-fr"]]).endswith("\n\nNot run: `at-fr@fr_lambda=0.5`.")
     badge = views.badge(turned, ["at", "at-fr"])
     assert ">at-fr@fr_lambda=0.5</a>" in badge and ">at-fr</a>" not in badge and ">at</a>" in badge
     caption = book_tables.claims_html(name, found, ["C6"], own)

@@ -21,6 +21,7 @@ from frlib.run.config import (
     presets,
     project_root,
     resolve,
+    run_label,
 )
 from frlib.run.files import unpack_flags
 from frlib.run.folder import check, open_run
@@ -190,8 +191,8 @@ def history_table(history: dict[str, list[dict]], preset: str) -> str:
                                       "val. PGD %", "test clean %", "test PGD %", "time"], rows)
 
 
-def seen(history: dict[str, list[dict]], preset: str, averaged: bool = False) -> str:
-    """What the curves say, in sentences made from their numbers."""
+def seen(history: dict[str, list[dict]], preset: str, averaged: bool = False, wanted=()) -> str:
+    """What the curves say, in sentences made from their numbers; which of `wanted` were not run."""
     if not history:
         return f"No results of preset `{preset}`: not run."
     sentences = []
@@ -213,7 +214,9 @@ def seen(history: dict[str, list[dict]], preset: str, averaged: bool = False) ->
             sentences.append(f"Its averaged weights: {100 * row['swa_test_clean']:.1f} % and "
                              f"{100 * row['swa_test_pgd']:.1f} % at epoch {row['epoch']}, a mean "
                              f"over {count} epoch{'s' * (count != 1)}.")
-    return "\n\n".join(sentences)
+    there = set(map(run_label, history))
+    missing = [f"`{label}`" for label in wanted if run_label(label) not in there]
+    return "\n\n".join(sentences + [f"Not run: {', '.join(missing)}."] * bool(missing))
 
 
 def low_pass_lines(figures: dict) -> dict:
