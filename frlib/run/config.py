@@ -363,9 +363,11 @@ def from_parameters(namespace: dict, *, method: str, own: tuple = ()) -> Config:
     name = values.get("preset")
     if settings and isinstance(name, str) and name not in presets() \
             and not name.endswith((".yaml", ".yml")) and re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
+        if GIVEN.get(name) != settings:
+            log.warning("preset %r is none of the book's (%s): what its settings leave out is the "
+                        "default of frlib/run/config.py, as in the paper", name,
+                        ", ".join(presets()))
         GIVEN[name], settings = {**settings}, {}
-        log.warning("preset %r is none of the book's (%s): what its settings leave out is the "
-                    "default of frlib/run/config.py, as in the paper", name, ", ".join(presets()))
     return load(**{"method": method, **settings, **{k: v for k, v in values.items()
                                                     if v is not None}})
 
