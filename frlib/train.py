@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from frlib import attacks, averaging, data, evaluate, losses, models
 from frlib.run import cost, distributed, folder
-from frlib.run.config import METHODS, Config, criterion, resolve
+from frlib.run.config import METHODS, Config, criterion, drop_epochs, epoch_at, resolve
 from frlib.run.files import file_checksum, lock, read_tensors, write_json
 from frlib.run.folder import Run, device_for_work, device_of, open_run
 from frlib.run.provenance import NUMERICS, provenance
@@ -27,22 +27,21 @@ log = logging.getLogger("frlib")
 
 
 def learning_rate(config: Config, epoch: float) -> float:
-    """The rate at a (fractional) epoch: x0.1 at each milestone, or up for 30 % and down to 0."""
+    """The rate at a (fractional) epoch: x0.1 at each drop, or up for 30 % and down to 0.
+
+    The default milestones drop it after epoch 2 of 3, 3 of 4, 3 and 4 of 5, 75 and 90 of 100; a
+    single epoch has the full rate throughout (see `drop_epochs`).
+    """
     share = epoch / config.epochs
     if config.schedule == "one-cycle":
         return config.lr * (share / 0.3 if share < 0.3 else (1 - share) / 0.7)
-    drops = sum(epoch >= _epoch(config, m) for m in config.milestones)
-    return config.lr * 0.1 ** drops
+    drops = drop_epochs(config.milestones, config.epochs)
+    return config.lr * 0.1 ** sum(epoch >= drop for drop in drops)
 
 
 def swa_epoch(config: Config) -> int:
     """First epoch (from 0) whose weights enter the average: the first learning-rate drop."""
-    return min(_epoch(config, config.swa_start), config.epochs - 1)
-
-
-def _epoch(config: Config, share: float) -> int:
-    """The epoch (from 0) at which a share of them is done; 0.29 of 100 is 29 despite rounding."""
-    return int(share * config.epochs + 1e-9)
+    return min(epoch_at(config.swa_start, config.epochs), config.epochs - 1)
 
 
 def train(config: Config, *, redo: bool = False) -> Run:

@@ -214,6 +214,35 @@ def test_a_label_says_what_was_changed_and_reads_back(changes, label):
     assert load("smoke", **parse_label(label)) == c
 
 
+@pytest.mark.parametrize(("base", "label", "sibling"), [
+    ("at-fr@fr_lambda=0.5", "at", "at"), ("at@fr_lambda=0.5", "at-fr", "at-fr@fr_lambda=0.5"),
+    ("at-fr@epochs=3,fr_lambda=0.5", "at", "at@epochs=3"), ("trades@beta=3.0", "at-awp", "at-awp"),
+    ("at@steps=1", "natural", "natural"), ("at@swa_start=0.5", "trades", "trades"),
+    ("at@swa_start=0.5", "at-fr", "at-fr@swa_start=0.5"),
+    ("at-fr@fr_lambda=0.5", "at-fr@fr_transform=none", "at-fr@fr_lambda=0.5,fr_transform=none"),
+    ("trades@recipe=official,beta=3.0", "at-awp", "at-awp@recipe=official"),
+])
+def test_a_knob_goes_to_those_that_it_decides_something_of(base, label, sibling):
+    c = load("smoke", **parse_label(base))
+    assert c.sibling(label).label == sibling
+    assert load("smoke", **parse_label(base)).of(c.method).sibling(c.method) == c.of(c.method)
+
+
+@pytest.mark.parametrize(("changes", "label", "run"), [
+    ({"judge_images": 20}, "at@judge_images=20", "at"),
+    ({"judge_eps": 0.5, "epochs": 3}, "at@epochs=3,judge_eps=0.5", "at@epochs=3"),
+    ({"method": "at-swa", "aa_images": 1}, "at-swa@aa_images=1", "at"),
+    ({"method": "trades", "recipe": "official"}, "trades@recipe=official",
+     "trades@recipe=official"),
+    ({"judge_images": 40, "data_root": "x"}, "at", "at"),  # as the preset says anyway
+])
+def test_a_results_label_says_how_it_was_judged_and_reads_back(changes, label, run):
+    c = load("smoke", **changes)
+    assert (c.result_label, c.of(c.trained_as).label) == (label, run)
+    assert config.run_label(label) == run
+    assert load("smoke", **{**changes, **parse_label(label)}) == c
+
+
 def test_what_does_not_decide_the_training_is_not_in_the_label():
     assert load("smoke", runs_dir="else", threads=2, judge_images=5, seed=4, fast=False).label \
         == "at"
@@ -266,10 +295,14 @@ def test_a_misspelt_parameter_stops_the_notebook():
 
 
 def test_running_the_cell_again_after_the_rest_of_the_notebook_is_no_error():
-    namespace = {"seed": 1, "epochs": 2}
+    cells, asks = ["preset = 'smoke'\nseed = 1\nepochs = 2  # int"], "base = from_parameters(...)"
+    namespace = {"In": ["", *cells, asks], "preset": "smoke", "seed": 1, "epochs": 2}
     first = from_parameters(namespace, method="at")
-    namespace |= {"best": 0.5, "rows": [], "name": "x"}  # what later cells leave behind
-    assert from_parameters(namespace, method="at") == first
+    namespace |= {"best": 0.5, "rows": [], "steps": 7}  # what later cells leave behind
+    namespace["In"] += ["rows = []\nfor steps in range(8):\n    best = steps / 14", asks]
+    for again in [], [*cells, asks], [*cells, "epochs = 2", asks]:
+        namespace["In"] += again
+        assert from_parameters(namespace, method="at") == first
     namespace["epochs"] = 3
     assert from_parameters(namespace, method="at").epochs == 3
 
@@ -287,6 +320,53 @@ def test_a_list_of_choices_is_one_or_says_what_is_wanted(value, choices, found):
     else:
         with pytest.raises(ValueError, match=re.escape(found)):
             config.a_list("x", value, choices)
+
+
+@pytest.mark.parametrize("cells", [
+    ["preset = 'smoke'\nepocs = 3"], ["import os\npreset = 'smoke'\nepocs = 3"],
+    ["preset = 'smoke'", "# Parameters\nepocs = 3"], ["epocs = 3", "preset = 'smoke'"]])
+@pytest.mark.parametrize("before", [[], ["preset = 'smoke'", "from_parameters()", "epochs = f()"]])
+def test_a_misspelt_parameter_is_seen_at_any_run(before, cells):
+    namespace = {"In": [*before, *cells, "from_parameters()"], "preset": "smoke", "epocs": 3}
+    with pytest.raises(ValueError, match="unknown parameter 'epocs'"):
+        from_parameters(namespace, method="at")
+    namespace["In"][-1:] = ["print()", "preset = 'smoke'", "from_parameters()"]  # mended
+    assert from_parameters(namespace, method="at") == load("smoke")
+
+
+def test_an_own_preset_goes_in_by_name_and_settings(tmp_path, monkeypatch, caplog):
+    """As papermill -f does: what it leaves out is the paper's, and nothing of it is a change."""
+    monkeypatch.setattr(config, "GIVEN", {})
+    given = {"epochs": 7, "model": "resnet8-16", "seeds": [0, 1]}
+    c = from_parameters({"preset": "mine", "settings": given, "seed": None}, method="at-fr")
+    assert "'mine' is none of the book's" in caplog.text and "as in the paper" in caplog.text
+    assert (c.epochs, c.eps, c.judge_eps, c.seeds, c.label) == (7, 8 / 255, 8 / 255, (0, 1),
+                                                                "at-fr")
+    assert c.is_preset and c.preset_name == "mine" and c.sibling("at").label == "at"
+    path = preset_file(tmp_path, "{epochs: 7, model: resnet8-16, seeds: [0, 1]}", "mine")
+    assert dataclasses.replace(load(path, method="at-fr"), preset="mine") == c
+    turned = from_parameters({"preset": "mine", "settings": given, "epochs": 3}, method="at")
+    assert turned.label == "at@epochs=3"
+    with pytest.raises(ValueError, match="unknown parameter 'epocs'"):
+        from_parameters({"preset": "other", "settings": {"epocs": 7}}, method="at")
+    for name in ("../up", "own.yaml", "a b"):
+        with pytest.raises(FileNotFoundError, match="unknown preset"):
+            from_parameters({"preset": name, "settings": given}, method="at")
+
+
+def test_a_preset_of_the_book_takes_settings_as_changes():
+    c = from_parameters({"preset": "smoke", "settings": {"lr": 0.3}}, method="at")
+    assert c.label == "at@lr=0.3" and c.eps == 16 / 255
+
+
+def test_another_file_of_a_book_presets_name_is_refused(tmp_path):
+    same = tmp_path / "mini.yaml"
+    same.write_text(config.presets()["mini"].read_text().replace("threads: 1", "threads: 2"))
+    assert load(same).label == "at"
+    same.write_text(same.read_text().replace("epochs: 15", "epochs: 3"))
+    with pytest.raises(ValueError, match=r"mini.yaml: the book has a preset 'mini' with other "
+                                         r"settings \(epochs\); give the file another name"):
+        load(same)
 
 
 # --- places

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from frlib import evaluate, models, train
-from frlib.publish import book_tables, claims
+from frlib.publish import book_tables, claims, sources
 from frlib.publish import notebook_views as views
-from frlib.run import config, evaluate_run, files, provenance, published
+from frlib.run import config, evaluate_run, files, folder, provenance, published
 
 PRESET = """preset: judged
 settings:
@@ -93,6 +93,26 @@ def test_autoattack_on_both_checkpoints_when_asked(settings):
     assert result["last"]["aa"]["total"] == 3 and result["warnings"] == ["a warning"]
 
 
+def test_judged_otherwise_is_another_result_beside_the_first(settings):
+    first, other = evaluate_run.judge(settings()), evaluate_run.judge(settings(judge_images=8))
+    assert [made["label"] for made in (first, other)] == ["at", "at@judge_images=8"]
+    again = settings(**config.parse_label(other["label"]))
+    assert evaluate_run.judge(again) == other and evaluate_run.judge(settings()) == first
+    assert other["scores"]["clean"]["total"] == 8
+    root = evaluate_run.result_path(again).parents[2]
+    found = book_tables.collect("judged", root)
+    assert list(found) == ["at", "at@judge_images=8"]
+    assert len(sources._times(found, "train")) == 1  # read from one training
+    assert evaluate_run.judge(settings(fr_lambda=0.5)) == first  # of no account for AT
+
+
+def test_a_run_of_other_settings_is_not_judged(settings, monkeypatch):
+    stored = files.read_json(train.open_run(settings()).dir / "config.json")
+    monkeypatch.setattr(folder, "read_json", lambda path: {**stored, "train_size": 48})
+    with pytest.raises(RuntimeError, match="other settings .train_size = 48 there, 96 asked for"):
+        evaluate_run.judge(settings())
+
+
 def test_flags_are_those_of_the_checkpoint(settings, runs):
     result = evaluate_run.judge(settings())
     model = evaluate_run.load_model(train.open_run(settings()), "best")
@@ -130,8 +150,15 @@ def test_existing_result_is_read_and_never_overwritten(settings, monkeypatch):
     first = evaluate_run.judge(settings())
     monkeypatch.setattr(evaluate_run, "_judge", lambda *a: pytest.fail("judged again"))
     assert evaluate_run.judge(settings()) == first
+    of_another_preset(evaluate_run.result_path(settings()))
     with pytest.raises(FileExistsError, match="config.*never overwritten"):
-        evaluate_run.judge(settings(judge_images=6))
+        evaluate_run.judge(settings())
+
+
+def of_another_preset(path):
+    """Make a stored result one of other settings that its label does not name."""
+    stored = files.read_json(path)
+    files.write_json(path, {**stored, "config": {**stored["config"], "judge_images": 6}})
 
 
 def test_unfinished_run_is_named(settings):
@@ -180,13 +207,17 @@ def test_a_checkpoints_result_is_read_and_never_overwritten(settings, monkeypatc
     first = evaluate_run.judge_checkpoint("mine:resnet8-16", own_file(settings), settings())
     monkeypatch.setattr(evaluate_run, "_judge", lambda *a: pytest.fail("judged again"))
     assert evaluate_run.judge_checkpoint("mine:resnet8-16", own_file(settings), settings()) == first
-    with pytest.raises(FileExistsError, match="differs in config; results are never overwritten"):
-        evaluate_run.judge_checkpoint(
-            "mine:resnet8-16", own_file(settings), settings(judge_images=6)
-        )
     torch.save(models.create("resnet8-16").state_dict(), tmp_path / "other.pt")
     with pytest.raises(FileExistsError, match="differs in checkpoint_sha256; results are never"):
         evaluate_run.judge_checkpoint("mine:resnet8-16", tmp_path / "other.pt", settings())
+    of_another_preset(evaluate_run.result_path(settings(), first["label"]))
+    with pytest.raises(FileExistsError, match="differs in config; results are never overwritten"):
+        evaluate_run.judge_checkpoint("mine:resnet8-16", own_file(settings), settings())
+    monkeypatch.undo()
+    monkeypatch.setattr(evaluate, "autoattack", quick_autoattack)
+    other = evaluate_run.judge_checkpoint("mine:resnet8-16", own_file(settings),
+                                          settings(judge_images=6))
+    assert other["label"] == "published-mine-resnet8-16@judge_images=6"
 
 
 def test_a_killed_judgement_of_a_checkpoint_goes_on(settings, monkeypatch):

@@ -68,6 +68,43 @@ def test_the_first_cell_fetches_the_library_where_there_is_none(tmp_path, monkey
                    namespace.items() if not name.startswith("_")), "taken for a parameter"
 
 
+def assigned(source: str) -> set[str]:
+    """The names that a cell leaves behind: of any statement but in functions and comprehensions."""
+    inner = (ast.FunctionDef, ast.ListComp, ast.DictComp, ast.SetComp, ast.GeneratorExp, ast.Lambda)
+    names, todo = set(), [ast.parse(re.sub("^( *)!.*", r"\1pass", source, flags=re.M))]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        todo += [n for n in ast.iter_child_nodes(node) if not isinstance(n, inner)]
+    return names
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_run_all_a_second_time_reads_the_parameters_again(path, tmp_path):
+    """Whatever the cells leave behind; and a misspelt knob is seen then as it is at first."""
+    code = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    at = next(i for i, cell in enumerate(code) if "parameters" in cell.metadata.get("tags", []))
+    parameters, asks, namespace = code[at].source, code[at + 1].source, {"In": [""]}
+
+    def run(*cells):
+        for cell in cells:
+            namespace["In"].append(cell)
+            exec(cell, namespace)
+        return namespace["bases" if "bases = " in asks else "base"]
+
+    parameters += f"\nruns_dir = {str(tmp_path)!r}"
+    first = run(parameters, asks)
+    for cell in [*code[:at], *code[at + 2:]]:
+        namespace["In"].append(cell.source)
+        names = assigned(cell.source)
+        assert not names & {"preset", "runs", "steps", "epochs", "method", "seed"}, names
+        namespace |= dict.fromkeys(names, "left")
+    assert run(parameters, asks) == run(parameters, asks) == first
+    with pytest.raises(ValueError, match="unknown parameter 'epocs'"):
+        run(f"{parameters}\nepocs = 3", asks)
+
+
 @quiet
 @pytest.mark.parametrize("name, value, message", [
     ("epoch", 3, "unknown parameter 'epoch' (did you mean 'epochs'?)"),

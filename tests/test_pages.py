@@ -84,6 +84,43 @@ def test_smoke_shows_committed_small_results_where_there_are_some(stored):
     assert views.shown(own, "smoke") == ("smoke", {})
 
 
+def test_a_turned_knob_is_shown_itself_beside_the_partner_that_shares_all_else(stored):
+    stored("results", "mini", "at-fr")
+    for label in ("at", "at-fr", "at-fr@fr_lambda=0.5", "at@judge_images=20"):
+        stored("runs/results", "smoke", label, made=label)
+    turned = config.load("smoke", method="at-fr", fr_lambda=0.5)
+    name, found = views.shown(turned)
+    own = views.labels(turned, name)
+    assert name == "smoke" and own["at-fr"] == "at-fr@fr_lambda=0.5" and own["at"] == "at"
+    assert views.labels(turned, "mini", ["at-fr"]) == {"at-fr": "at-fr"}
+    assert list(views.progress(turned, name, found, ["at", "at-fr", "trades"])) == [
+        "at", "at-fr@fr_lambda=0.5"]
+    assert views.seen({"at": HISTORY["at"]}, "smoke", wanted=[
+        "at@judge_images=20", own["at-fr"]]).endswith("\n\nNot run: `at-fr@fr_lambda=0.5`.")
+    badge = views.badge(turned, ["at", "at-fr"])
+    assert ">at-fr@fr_lambda=0.5</a>" in badge and ">at-fr</a>" not in badge and ">at</a>" in badge
+    caption = book_tables.claims_html(name, found, ["C6"], own)
+    assert "In these verdicts AT-FR is at-fr@fr_lambda=0.5." in caption
+    assert "In these verdicts" not in book_tables.claims_html(name, found, ["C19"], own)
+    assert "<td>ours: at-fr@fr_lambda=0.5</td>" in book_tables.table2_html(name, found, own)
+    # a partner that was not run, or not with this seed, is not another's
+    for other in {"epochs": 3}, {"seed": 1}:
+        c = config.load("smoke", method="at-fr", **other)
+        assert views.progress(c, "smoke", views.shown(c)[1], ["at", "at-fr"]) == {}
+    judged = config.load("smoke", judge_images=20)
+    assert views.shown(judged)[0] == "smoke"
+    assert views.labels(judged, "smoke", ["at"]) == {"at": "at@judge_images=20"}
+    official = config.load("smoke", method="trades", recipe="official")
+    assert views.labels(official, "smoke", ["mart", "at-fr"]) == {"mart": "mart@recipe=official"}
+
+
+def test_results_of_other_settings_are_not_the_presets(stored):
+    stored("results", "mini", "at", config={"model": "resnet8-32", "train_size": 2000})
+    for preset in ("smoke", "mini"):
+        with pytest.raises(ValueError, match="preset mini .*train_size = 2000 and 8000"):
+            views.shown(config.load(preset))
+
+
 def test_a_badge_names_the_results_that_a_page_shows(stored):
     made = {"commit": "0123456789", "dirty": False, "device": "CPU", "threads": 1,
             "versions": {}, "date": "2026-01-02 03:04:05"}

@@ -250,6 +250,15 @@ def test_the_learning_rate_follows_its_schedule(settings, schedule, epoch, rate)
     assert train.learning_rate(c, epoch) == pytest.approx(rate, abs=1e-9)
 
 
+@pytest.mark.parametrize(("epochs", "drops"), [(1, []), (2, [1]), (3, [2]), (4, [3]), (5, [3, 4]),
+                                               (10, [7, 9]), (15, [11, 13]), (100, [75, 90])])
+def test_few_epochs_have_no_rate_that_is_a_surprise(settings, epochs, drops):
+    """Drops in one epoch count once, and the first epoch has the full rate."""
+    c = settings(epochs=epochs, lr=0.1)
+    assert [train.learning_rate(c, epoch + 0.99) for epoch in range(epochs)] == pytest.approx(
+        [0.1 * 0.1 ** sum(epoch >= drop for drop in drops) for epoch in range(epochs)])
+
+
 def test_the_history_shows_the_rate_of_the_last_step(settings):
     run = train.train(settings("natural", schedule="one-cycle", epochs=2))
     rates = [train.learning_rate(run.config, epoch) for epoch in (0.5, 1.5)]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from frlib.publish import comparable
 from frlib.publish.claims import (
     NOT_RUN,
     TABLE1_METHOD,
@@ -28,7 +29,7 @@ from frlib.publish.result_format import LENS, SHAPE, misfit, other_images
 from frlib.publish.sources import badge, copy_files, costs, preset_costs, provenance
 from frlib.publish.speed_tables import load, speed
 from frlib.publish.statistics import interval
-from frlib.run.config import SHOWN, presets, project_root
+from frlib.run.config import SHOWN, drop_epochs, epoch_at, presets, project_root
 from frlib.run.files import atomic, read_json
 
 READINGS = {"at": "AT", "at-fr": "AT-FR, class",
@@ -48,7 +49,8 @@ def collect(preset: str, *folders: str | Path) -> dict[str, dict[int, dict]]:
 
     The label "figures" holds what notebook 05 wrote. Each result gains its "file". Raises
     ValueError naming the file for damaged JSON, a file that is no result (see SHAPE), an odd file
-    name, or one that lies where the result of another preset, label or seed belongs.
+    name, or one that lies where the result of another preset, label or seed belongs; and for two
+    files that differ in more settings than their labels say.
     """
     files = {}
     for folder in folders:
@@ -76,6 +78,7 @@ def collect(preset: str, *folders: str | Path) -> dict[str, dict[int, dict]]:
         name = path.resolve()
         name = name.relative_to(root) if name.is_relative_to(root) else name
         found.setdefault(label, {})[seed] = {**result, "file": str(name)}
+    comparable.of_one_experiment(found)
     return found
 
 
@@ -165,12 +168,19 @@ def table1(preset: str, results: dict) -> str:
         f"ships: {note}.", ["Model, input", "", *table["columns"]], rows)
 
 
-def _table2(results: dict) -> tuple[list, list]:
-    table, rows = paper()["table2"], []
+def _read_as(results: dict, labels: dict | None) -> dict:
+    """The results of `labels`, {method: label}, under the names of the methods; without: all."""
+    return {method: results[label] for method, label in labels.items() if label in results} \
+        if labels else results
+
+
+def _table2(results: dict, labels: dict | None = None) -> tuple[list, list]:
+    table, rows, labels = paper()["table2"], [], labels or {}
     for method in [*table["rows"], "natural"]:
         rows += [[table["row_titles"].get(method, method.capitalize()), "paper",
                   *_theirs(table["rows"].get(method, {}), table["columns"])],
-                 ["", "ours", *(_cell(results, method, "scores", c) for c in table["columns"])]]
+                 ["", f"ours: {labels[method]}" if labels.get(method, method) != method else "ours",
+                  *(_cell(results, method, "scores", c) for c in table["columns"])]]
     return ["Method", "", *table["column_titles"].values()], rows
 
 
@@ -196,10 +206,14 @@ def _averages(results: dict) -> str:
     return f" Epochs in the averages that validation chose: {', '.join(parts)}." if parts else ""
 
 
-def table2_html(preset: str, results: dict) -> str:
-    """`table2` as plain HTML, for display in a notebook."""
-    return html_table(preset, *_table2(results), caption="Accuracy in %, ours with 95 % intervals. "
-                      + _setting(preset, results))
+def table2_html(preset: str, results: dict, labels: dict | None = None) -> str:
+    """`table2` as plain HTML, for display in a notebook.
+
+    `labels`, {method: label}: which results stand for the methods, by default those of the preset.
+    """
+    results = _read_as(results, labels)
+    return html_table(preset, *_table2(results, labels), caption="Accuracy in %, ours with 95 % "
+                      "intervals. " + _setting(preset, results))
 
 
 CLAIMS = ["", "Claim", "Paper", "Ours", "Verdict"]
@@ -207,22 +221,31 @@ CLAIMS = ["", "Claim", "Paper", "Ours", "Verdict"]
 
 def claims(preset: str, results: dict) -> str:
     """Every statement of claims.yml with the paper's figures, ours and the verdict."""
-    rows = [[*row[:-1], f"**{row[-1]}**"] for row in _claims(results)]
+    rows = [[*row[:-1], f"**{row[-1]}**"] for row in _claims(paper()["statements"], results)]
     return myst_table(
         preset, "claims", "The paper's claims and their verdicts; accuracies in %, differences in "
         f"points. {_setting(preset, results)}", CLAIMS, rows, "claims", "5 38 16 27 14")
 
 
-def claims_html(preset: str, results: dict, ids) -> str:
-    """Some statements, as ["C6", "C7"], as plain HTML, for the end of a notebook."""
-    rows = [row for row in _claims(results) if row[0] in ids]
-    return html_table(preset, CLAIMS, rows, classes="claims",
-                      caption=f"Accuracies in %. {_setting(preset, results)}")
+def claims_html(preset: str, results: dict, ids, labels: dict | None = None) -> str:
+    """Some statements, as ["C6", "C7"], as plain HTML, for the end of a notebook.
+
+    `labels`, {method: label}: which results a statement about the methods is judged by; the
+    caption names those that are not the preset's own.
+    """
+    titles, results = paper()["table2"]["row_titles"], _read_as(results, labels)
+    statements = [s for s in paper()["statements"] if s["id"] in ids]
+    named = [m for s in statements for m in (s["test"].get("greater"), *s["test"].get("than", []))]
+    other = [f"{titles.get(m, m)} is {labels[m]}" for m in dict.fromkeys(named)
+             if labels and labels.get(m, m) != m]
+    told = f" In these verdicts {', '.join(other)}." if other else ""
+    return html_table(preset, CLAIMS, _claims(statements, results), classes="claims",
+                      caption=f"Accuracies in %. {_setting(preset, results)}{told}")
 
 
-def _claims(results: dict) -> list[list[str]]:
+def _claims(statements: list[dict], results: dict) -> list[list[str]]:
     titles, rows = paper()["table2"]["row_titles"], []
-    for statement in paper()["statements"]:
+    for statement in statements:
         found = evidence(statement, results)
         theirs = " > ".join(map(str, statement["paper"] or [])) or NONE
         ours = "; ".join(f"{titles[c['than']] + ': ' if len(found) > 1 else ''}{_compared(c)}"
@@ -337,10 +360,14 @@ def ablations(preset: str, results: dict) -> str:
         "15 17 29 13 13 13")
 
 
-def effects(results: dict) -> dict[str, dict[str, tuple[float, float, float]]]:
-    """{run: {attack: (difference, low, high)}} in points, of the open details that were run."""
-    found = {}
-    for entry in paper()["open_details"]:
+def effects(results: dict, *own: str) -> dict[str, dict[str, tuple[float, float, float]]]:
+    """{run: {attack: (difference, low, high)}} in points, of the open details that were run.
+
+    And of the labels `own`, as "at-fr@fr_lambda=0.5", beside the preset's run of the same method.
+    """
+    found, entries = {}, [entry for entry in paper()["open_details"] if entry.get("run") not in own]
+    for entry in [*entries, *({"detail": label, "run": label, "base": label.partition("@")[0]}
+                              for label in own if "@" in label)]:
         row = {_title(metric): (c["left"] - c["right"], *c["interval"]) for metric in EFFECTS
                if (c := effect(entry, results, metric))}
         if row:
@@ -376,7 +403,7 @@ def settings(preset: str, results: dict) -> str:
         ["Batch size", sgd["batch_size"], ours(lambda c: c["batch_size"])],
         ["Learning rate", sgd["learning_rate"], ours(lambda c: c["lr"])],
         ["It drops after epochs", ", ".join(map(str, said["learning_rate_drops"])),
-         ours(lambda c: ", ".join(str(int(m * c["epochs"] + 1e-9)) for m in c["milestones"])
+         ours(lambda c: ", ".join(map(str, drop_epochs(c["milestones"], c["epochs"])))
               if c["schedule"] == "step" else c["schedule"])],
         ["Momentum", sgd["momentum"], ours(lambda c: c["momentum"])],
         ["Weight decay", sgd["weight_decay"], ours(lambda c: c["weight_decay"])],
@@ -385,7 +412,7 @@ def settings(preset: str, results: dict) -> str:
         ["Its step α", said["step_size"], ours(of_255("step_size"))],
         ["λ", said["fr"]["lambda"], ours(lambda c: c["fr_lambda"])],
         ["Averaging starts after epoch", min(said["learning_rate_drops"]),
-         ours(lambda c: int(c["swa_start"] * c["epochs"] + 1e-9))],
+         ours(lambda c: epoch_at(c["swa_start"], c["epochs"]))],
     ]
     return myst_table(
         preset, "settings", f"Settings of the paper's Table 2 and of preset {preset}.",

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from frlib.publish import comparable
 from frlib.publish.statistics import LEVEL, paired_interval, rank_test, sign_flip
 from frlib.run.files import unpack_flags
 
@@ -33,12 +34,12 @@ def evidence(statement: dict, results: dict) -> list[dict | None]:
     {"than", "left", "right", "interval", "count", "order", "p"}: the two sides in percent or points
     (roughness: its own unit, means), the 95 % interval of their difference (None for roughness),
     on what they rest, the sign of left minus right, and the two-sided p.
-    Raises ValueError when the sides come from different test images.
+    Raises ValueError when the sides come from different images or settings.
     """
     test = statement["test"]
     if test["kind"] == "methods":
         greater, metric, than = test["greater"], test["metric"], test.get("than", [])
-        _same_images(statement["id"], results, greater, *than)
+        _alike(statement["id"], results, greater, *than)
         if metric == "roughness":
             return [_ranks(results, greater, other) for other in than]
         left = _per_image(results, greater, metric)
@@ -71,11 +72,12 @@ def effect(entry: dict, results: dict, metric: str) -> dict | None:
     """What an entry of claims.yml's `open_details` changes, as in `evidence`; None if not run.
 
     Left is the run with the other reading (or its last checkpoint, `scores: last`), right its base,
-    on the same images. Raises ValueError when they have different ones.
+    on the same images. Raises ValueError when they differ in more than their labels say.
     """
     if "run" not in entry:
         return None
-    _same_images(entry["detail"], results, entry["run"], entry["base"])
+    run, base = (comparable.changed(entry[side]) for side in ("run", "base"))
+    _alike(entry["detail"], results, entry["run"], entry["base"], but=run ^ base)
     return _paired(_flags(results, entry["run"], entry.get("scores", "scores"), metric),
                    _flags(results, entry["base"], "scores", metric), than=entry["base"])
 
@@ -83,7 +85,8 @@ def effect(entry: dict, results: dict, metric: str) -> dict | None:
 def difference(results: dict, label: str, base: str, metric: str) -> dict | None:
     """What a label has over another under an attack, image by image, as in `evidence`; None where
     one was not run. Raises ValueError when they have different test images."""
-    _same_images(f"{label} minus {base}", results, label, base)
+    ours, theirs = comparable.changed(label), comparable.changed(base)
+    _alike(f"{label} minus {base}", results, label, base, but=ours ^ theirs)
     return _paired(_flags(results, label, "scores", metric),
                    _flags(results, base, "scores", metric), than=base)
 
@@ -115,12 +118,12 @@ def radius(result: dict) -> float | None:
     return config.get("judge_eps", config.get("eps"))
 
 
-def _same_images(what: str, results: dict, *labels: str) -> None:
-    data = {d for label in labels for d in find(results, label, "data", "test").values()}
-    radii = {radius(r) for label in labels for r in results.get(label, {}).values()} - {None}
-    if len(data) > 1 or len(radii) > 1:
-        raise ValueError(f"{what}: {' and '.join(labels)} have different test data, or were "
-                         "attacked within different radii; judge them on the same images alike")
+def _alike(what: str, results: dict, *labels: str, but=()) -> None:
+    """ValueError unless the results of these labels agree in every setting that decides both."""
+    found = [(f"{label}, seed {seed}", comparable.settings(result))
+             for label in labels for seed, result in results.get(label, {}).items()]
+    comparable.agree([(name, {k: v for k, v in decided.items() if k not in but})
+                      for name, decided in found], f"nothing follows for {what}")
 
 
 def _flags(results, label, *path) -> dict[int, np.ndarray]:

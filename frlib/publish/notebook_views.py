@@ -5,14 +5,28 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 
-from frlib.publish import book_tables, claims, sources
+from frlib.publish import book_tables, claims, comparable, sources
 from frlib.publish.claims import NOT_RUN, paper, radius
 from frlib.publish.markup import NONE, SMOKE_MARK, chance, html_table, percent
 from frlib.publish.statistics import LEVEL, interval, rank_test, sign_flip
-from frlib.run.config import Config, criterion, load, presets, project_root, resolve
+from frlib.run.config import (
+    METHODS,
+    Config,
+    criterion,
+    load,
+    parse_label,
+    presets,
+    project_root,
+    resolve,
+    run_label,
+)
 from frlib.run.files import unpack_flags
+from frlib.run.folder import check, open_run
+from frlib.run.provenance import NUMERICS
 
 PUBLISHED = "small"  # the preset of the committed results that stand in for smoke
 SERIES = {  # columns of a run's history that are accuracies, and their names on a figure
@@ -37,22 +51,49 @@ def shown(config: Config, show: str = "") -> tuple[str, dict]:
     """The preset whose numbers a page shows, and its collected results.
 
     `show` if given; else the config's own preset, but the committed "small" results where the
-    config's is only smoke. This machine's results stand before committed ones.
+    config's is only smoke, with no knob turned. This machine's results stand before committed ones.
+    Raises ValueError for results that were made with other settings than the preset has.
     """
     committed = project_root() / "results"
     name = show or config.preset_name
-    if not show and name == "smoke" and any(committed.glob(f"{PUBLISHED}/*/seed*.json")):
+    if not show and name == "smoke" and not turned(config) \
+            and any(committed.glob(f"{PUBLISHED}/*/seed*.json")):
         name = PUBLISHED
-    return name, book_tables.collect(name, resolve(config.runs_dir) / "results", committed)
+    found = book_tables.collect(name, resolve(config.runs_dir) / "results", committed)
+    if name == config.preset_name or name in presets():
+        comparable.of_one_experiment(found, load(config.preset if name == config.preset_name
+                                                 else name))
+    return name, found
 
 
-def badge(config: Config, labels=(), show: str = "") -> str:
+def turned(config: Config) -> bool:
+    """Whether a knob was turned: what the preset, or its seeds, would not give by itself."""
+    return not config.is_preset or config.seed not in config.seeds
+
+
+def labels(config: Config, name: str, wanted=tuple(METHODS)) -> dict[str, str]:
+    """{label: the one that stands for it on a page about preset `name`}, of these.
+
+    On one about the config's own preset, the reader's: with fr_lambda turned to 0.5 "at-fr" is
+    "at-fr@fr_lambda=0.5", and "at", which has no lambda, is "at". Of methods that have no such
+    run, since they have no official recipe, there is none.
+    """
+    found = {}
+    for label in wanted:
+        ours = name == config.preset_name and label.partition("@")[0] in METHODS
+        with suppress(ValueError):
+            found[label] = config.sibling(label).result_label if ours else label
+    return found
+
+
+def badge(config: Config, wanted=(), show: str = "") -> str:
     """One line of HTML on a notebook's page: what made the results that it shows, and their files.
 
-    Of the results that `shown` gives, those of `labels`, by default all.
+    Of the results that `shown` gives, those that stand for these `labels`, by default all.
     """
     name, collected = shown(config, show)
-    return sources.badge(name, {label: collected[label] for label in labels or collected
+    wanted = labels(config, name, wanted).values() if wanted else collected
+    return sources.badge(name, {label: collected[label] for label in wanted
                                if label in collected}, up="../..")
 
 
@@ -77,6 +118,25 @@ def histories(collected: dict, labels) -> dict[str, list[dict]]:
     """{label: history}, for those labels that have a result."""
     return {label: rows for label in labels if label in collected
             if (rows := first(collected[label]).get("history"))}
+
+
+def progress(config: Config, name: str, collected: dict, wanted) -> dict[str, list[dict]]:
+    """{label: history} of those of these labels that were run, for a page about preset `name`.
+
+    If that is the config's own preset: of this machine's finished runs, else of results, all of
+    the config's seed. RuntimeError for a run of other settings in the folder of one of them.
+    """
+    if name != config.preset_name:
+        return histories(collected, wanted)
+    found = {}
+    for label, shown in labels(config, name, wanted).items():
+        run = open_run(config.sibling(label))
+        if run.finished:
+            check(run, {"numerics": NUMERICS["train"]})
+            found[run.config.label] = run.history
+        elif rows := collected.get(shown, {}).get(config.seed, {}).get("history"):
+            found[shown] = rows
+    return found
 
 
 def short(label: str) -> str:
@@ -132,13 +192,13 @@ def history_table(history: dict[str, list[dict]], preset: str) -> str:
                                       "val. PGD %", "test clean %", "test PGD %", "time"], rows)
 
 
-def seen(history: dict[str, list[dict]], preset: str, averaged: bool = False) -> str:
-    """What the curves say, in sentences made from their numbers."""
+def seen(history: dict[str, list[dict]], preset: str, averaged: bool = False, wanted=()) -> str:
+    """What the curves say, in sentences made from their numbers; which of `wanted` were not run."""
     if not history:
         return f"No results of preset `{preset}`: not run."
     sentences = []
     if preset in presets():  # one of the book's, whose file is at hand
-        drawn = load(preset)
+        drawn = load(preset, **parse_label(next(iter(history))))
         images = f"the first {drawn.curve_images:,}" if drawn.curve_images else "all"
         sentences.append(f"Curves: {images} images of each split, under PGD-{drawn.curve_steps}; "
                          "the tables judge more images, under stronger attacks.")
@@ -155,7 +215,9 @@ def seen(history: dict[str, list[dict]], preset: str, averaged: bool = False) ->
             sentences.append(f"Its averaged weights: {100 * row['swa_test_clean']:.1f} % and "
                              f"{100 * row['swa_test_pgd']:.1f} % at epoch {row['epoch']}, a mean "
                              f"over {count} epoch{'s' * (count != 1)}.")
-    return "\n\n".join(sentences)
+    there = set(map(run_label, history))
+    missing = [f"`{label}`" for label in wanted if run_label(label) not in there]
+    return "\n\n".join(sentences + [f"Not run: {', '.join(missing)}."] * bool(missing))
 
 
 def low_pass_lines(figures: dict) -> dict:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from frlib.publish.claims import NOT_RUN
 from frlib.publish.markup import NONE, SMOKE, escaped, myst_table
 from frlib.run import evaluate_run
-from frlib.run.config import METHODS, load, presets, project_root
+from frlib.run.config import load, presets, project_root, run_label
 from frlib.run.cost import duration
 from frlib.run.files import atomic
 from frlib.run.provenance import outdated
@@ -151,8 +151,7 @@ def _times(results: dict, part: str) -> dict[tuple, tuple[str, float]]:
         made = result.get("train_provenance" if part == "train" else "provenance")
         spent = _seconds(result).get(part)
         if made and spent is not None:
-            method, at, changes = label.partition("@")
-            run = METHODS.get(method, (method,))[0] + at + changes if part == "train" else label
+            run = run_label(label) if part == "train" else label
             device = f"{made.get('device', NONE)}, threads: {made.get('threads', NONE)}"
             times.setdefault((run, seed), (device, spent * made.get("processes", 1)))
     return times

@@ -2,13 +2,16 @@
 
 A preset (notebooks/presets/*.yaml) says what differs from the defaults below, which are the
 paper's (arXiv 2212.12732, section 4). Whatever a caller changes on top of the preset becomes part
-of the run's label, `at-fr@fr_lambda=0.5`, so that two settings never share a directory.
+of the run's label, `at-fr@fr_lambda=0.5`, so that two settings never share a directory; what is
+changed in judging becomes part of the result's, `at@judge_images=40`.
 """
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import difflib
+import logging
 import math
 import os
 import re
@@ -21,6 +24,7 @@ import yaml
 
 from frlib.run import plain_yaml
 
+log = logging.getLogger("frlib")
 # name: the training run it is read from, and which of its checkpoints. The best one is chosen on
 # validation images; an average runs until the end, as in the paper, so it is the last one
 METHODS = {
@@ -37,6 +41,9 @@ METHODS = {
     "trades-awp": ("trades-awp", "best"),
 }
 TRAININGS = tuple(dict.fromkeys(trained for trained, _ in METHODS.values()))
+ATTACKED = tuple(dict.fromkeys(run for run, _ in METHODS.values() if run != "natural"))
+AVERAGED = tuple(run for run, which in METHODS.values() if which.startswith("swa"))
+REGULARISED = ("at-fr", "at-sar")
 DATASETS = ("digits", "cifar10", "cifar100", "svhn", "tiny-imagenet", "folder")
 MODELS = ("resnet18", "preactresnet18", "wrn-34-10", "wrn-28-10", "resnet18-16", "resnet8-16",
           "resnet8-32")
@@ -65,9 +72,15 @@ SHOWN.maxstring = SHOWN.maxother = 120
 SHOWN.maxlevel = 2
 
 
-def knob(default, doc, *, choices=None, low=None, high=None, group="train"):
-    """A field: group "train" decides a training run, "judge" its evaluation, "place" neither."""
-    metadata = {"doc": doc, "choices": choices, "low": low, "high": high, "group": group}
+GIVEN: dict[str, dict] = {}  # presets that `from_parameters` was given: their settings by name
+
+
+def knob(default, doc, *, choices=None, low=None, high=None, group="train", of=()):
+    """A field: group "train" decides a training run, "judge" its evaluation, "place" neither.
+
+    `of`: the trainings whose numbers it decides; () for all.
+    """
+    metadata = {"doc": doc, "choices": choices, "low": low, "high": high, "group": group, "of": of}
     return field(default=default, metadata=metadata)
 
 
@@ -113,25 +126,27 @@ class Config:
     weight_decay: float = knob(5e-4, "of SGD, on every parameter", low=0, high=1)
 
     eps: float = knob(8 / 255, "attack radius, L-infinity, images in [0, 1]", low=0, high=1)
-    step_size: float = knob(2 / 255, "PGD step in training", low=0, high=1)
-    steps: int = knob(10, "PGD steps in training", low=1)
+    step_size: float = knob(2 / 255, "PGD step in training", low=0, high=1, of=ATTACKED)
+    steps: int = knob(10, "PGD steps in training", low=1, of=ATTACKED)
     attack_mode: str = knob("eval", "the model's mode while it is attacked in training",
-                            choices=("eval", "train"))
+                            choices=("eval", "train"), of=ATTACKED)
 
-    fr_lambda: float = knob(0.1, "weight of the frequency regularisation", low=0)
+    fr_lambda: float = knob(0.1, "weight of the frequency regularisation", low=0, of=REGULARISED)
     fr_transform: str = knob("class", "class: equation 2; batch-class: the released code; none: "
                              "logit pairing; permuted, orthogonal, l2: controls",
                              choices=("class", "batch-class", "none", "permuted", "orthogonal",
-                                      "l2"))
-    fr_start_epoch: int = knob(0, "first epoch with the regularisation", low=0)
+                                      "l2"), of=REGULARISED)
+    fr_start_epoch: int = knob(0, "first epoch with the regularisation", low=0, of=REGULARISED)
     swa_start: float = knob(0.75, "share of the epochs after which weights are averaged",
-                            low=0, high=1)
+                            low=0, high=1, of=AVERAGED)
     swa_batchnorm: str = knob("reestimate", "statistics of the average: reestimate them, or take "
                               "the running ones of the last weights",
-                              choices=("reestimate", "running"))
-    beta: float = knob(6.0, "weight of the second term of TRADES and MART", low=0)
-    awp_gamma: float = knob(0.01, "AWP's step, as a share of a layer's norm", low=0)
-    awp_start_epoch: int = knob(0, "first epoch with AWP", low=0)
+                              choices=("reestimate", "running"), of=AVERAGED)
+    beta: float = knob(6.0, "weight of the second term of TRADES and MART", low=0,
+                       of=("trades", "mart", "trades-awp"))
+    awp_gamma: float = knob(0.01, "AWP's step, as a share of a layer's norm", low=0,
+                            of=("at-awp", "trades-awp"))
+    awp_start_epoch: int = knob(0, "first epoch with AWP", low=0, of=("at-awp", "trades-awp"))
 
     curve_images: int = knob(0, "validation and test images of the per-epoch curves, 0: all", low=0)
     curve_steps: int = knob(10, "PGD steps of the per-epoch curves", low=1)
@@ -153,18 +168,27 @@ class Config:
         return METHODS[self.method][0]
 
     def of(self, method: str) -> Config:
-        """The same settings for another method. ValueError: each has a recipe of its own."""
+        """The same settings for another method; what decides nothing there is as in the preset.
+
+        ValueError: each has a recipe of its own.
+        """
         method = _check("method", method)
         if self.recipe == "official" and METHODS[method][0] != self.trained_as:
             raise ValueError(f"recipe = 'official' is that of {self.trained_as}: load {method!r} "
                              "with its own")
-        return dataclasses.replace(self, method=method)
+        preset = load(self.preset, method=method, seed=self.seed, recipe=self.recipe)
+        idle = {key: getattr(preset, key) for key in TRAINING if not decides(key, method)}
+        return dataclasses.replace(self, method=method, **idle)
 
     def sibling(self, label: str) -> Config:
-        """The settings of another label: this preset and places, and what this label changes."""
+        """The settings of another label: this preset and places, and what this label changes.
+
+        Of that, only what decides something there: with `at-fr@fr_lambda=0.5` goes plain `at`.
+        """
         changes = {k: v for k, v in parse_label(self.label).items() if k != "method"}
-        return load(**{**self.group("place", "judge"), "seed": self.seed, **changes,
-                       **parse_label(label)})
+        found = load(**{**self.group("place", "judge"), "seed": self.seed, **changes,
+                        **parse_label(label)})
+        return found.of(found.method)
 
     def group(self, *names: str) -> dict:
         """Plain values of the fields in these groups, as written to disk."""
@@ -173,21 +197,26 @@ class Config:
 
     @property
     def label(self) -> str:
-        """The method and what differs from the preset: "at-fr@fr_transform=batch-class".
+        """A run's: the method and what differs from the preset: "at-fr@fr_transform=none"."""
+        return self.method + self.changed(TRAINING)
 
-        ValueError for one too long to name a folder.
-        """
+    @property
+    def result_label(self) -> str:
+        """A result's: the run's label, and what is judged otherwise: "at@judge_images=40"."""
+        return self.method + self.changed(TRAINING | JUDGING)
+
+    def changed(self, names) -> str:
+        """Which of these settings differ from the preset, as a label ends: "@epochs=3", or ""."""
         preset = load(self.preset, method=self.method, seed=self.seed)
         base = load(self.preset, method=self.method, seed=self.seed, recipe=self.recipe)
-        base = {**base.group("train"), "recipe": preset.recipe}
-        changed = {k: v for k, v in self.group("train").items() if v != base[k]}
-        changes = ",".join(f"{k}={_text(v)}" for k, v in changed.items())
-        label = f"{self.method}@{changes}" if changes else self.method
-        if len(label) > LONGEST_LABEL:
-            raise ValueError(f"{len(changed)} settings differ from preset {self.preset_name} and "
-                             f"make a label of {len(label)} characters; a folder's name holds "
-                             f"{LONGEST_LABEL}: write them into a preset of your own")
-        return label
+        base = {**base.group("train", "judge"), "recipe": preset.recipe}
+        changes = ",".join(f"{k}={_text(v)}" for k, v in self.group("train", "judge").items()
+                           if k in names and v != base[k])
+        if len(changes) > LONGEST_LABEL:
+            raise ValueError(f"settings that differ from preset {self.preset_name} make a label of "
+                             f"{len(changes)} characters; a folder's name holds {LONGEST_LABEL}: "
+                             "write them into a preset of your own")
+        return "@" + changes if changes else ""
 
     @property
     def is_preset(self) -> bool:
@@ -201,8 +230,36 @@ class Config:
 
 
 FIELDS = {f.name: f for f in dataclasses.fields(Config)}
-TRAINING = {name for name, f in FIELDS.items()  # what a label may change
-            if f.metadata["group"] == "train"} - {"method", "seed"}
+TRAINING, JUDGING = ({name for name, f in FIELDS.items() if f.metadata["group"] == group}
+                     - {"method", "seed"} for group in ("train", "judge"))  # a label may change
+
+
+def decides(key: str, method: str) -> bool:
+    """Whether a setting decides any number of the training that a method is read from."""
+    of = FIELDS[key].metadata["of"]
+    return not of or METHODS[method][0] in of
+
+
+def run_label(label: str) -> str:
+    """The run a result is read from: "at-swa@epochs=3,judge_images=40" -> "at@epochs=3"."""
+    method, _, changes = label.partition("@")
+    kept = [change for change in changes.split(",") if change.partition("=")[0] not in JUDGING]
+    return METHODS.get(method, (method,))[0] + "@" * any(kept) + ",".join(kept)
+
+
+def epoch_at(share: float, epochs: int) -> int:
+    """The epoch (from 0) at which a share of them is done; 0.29 of 100 is 29 despite rounding."""
+    return int(share * epochs + 1e-9)
+
+
+def drop_epochs(milestones, epochs: int) -> list[int]:
+    """The epochs (from 0) at which the learning rate drops: where its shares of them are done.
+
+    Few epochs leave no room for all: drops in one epoch count once, and none comes before the
+    first epoch is done.
+    """
+    return sorted({drop for share in milestones
+                   if (drop := max(1, epoch_at(share, epochs))) < epochs})
 
 
 def criterion(method: str) -> str:
@@ -240,9 +297,15 @@ def load(preset: str = "smoke", **changes) -> Config:
     preset's file if it stands there, for an unknown key, a wrong type or a value out of range;
     FileNotFoundError for an unknown preset.
     """
-    path = _preset_file(preset)
-    values = {**_read_preset(path), "preset": preset if str(preset) in presets() else str(path)}
-    values.setdefault("judge_eps", values.get("eps", Config.eps))
+    values = _preset(preset)
+    name = Path(preset).stem
+    if name in presets() and str(preset) != name:
+        ours, theirs = (Config(**{key: _check(key, value) for key, value in found.items()})
+                        .group("train", "judge") for found in (values, _preset(name)))
+        if other := [key for key in ours if ours[key] != theirs[key]]:
+            raise ValueError(f"{preset}: the book has a preset {name!r} with other settings "
+                             f"({', '.join(other)}); give the file another name, so that the "
+                             "runs of the two stay apart")
     changes = {k: v for k, v in changes.items() if v is not None}
     if {**values, **changes}.get("recipe") == "official":
         method = _check("method", {**values, **changes}.get("method", Config.method))
@@ -257,7 +320,8 @@ def load(preset: str = "smoke", **changes) -> Config:
 def check_labels(config: Config) -> None:
     """ValueError for a listed label that is not written as its run is called: nobody finds it."""
     for label in config.runs + config.ablations:
-        right = load(config.preset, **parse_label(label)).label
+        right = load(config.preset, **parse_label(label))
+        right = right.of(right.method).label
         if label != right:
             raise ValueError(f"preset {config.preset_name} lists {label!r}: write {right!r}, as "
                              "its run is called")
@@ -267,7 +331,7 @@ def parse_label(label: str) -> dict:
     """The settings a label stands for: "at-fr@epochs=3" -> {"method": "at-fr", "epochs": 3}.
 
     A label names files and stands in commands, so it is plain: ValueError for other characters,
-    and for a setting that does not decide a training.
+    and for a setting that decides neither a training nor its judgement.
     """
     if not isinstance(label, str) or not re.fullmatch(r"[\w.,=+/@-]*", label, re.ASCII):
         raise ValueError(f"label {SHOWN.repr(label)}: must be method@key=value,..., of letters, "
@@ -276,7 +340,7 @@ def parse_label(label: str) -> dict:
     values = {"method": method}
     for change in filter(None, changes.split(",")):
         key, _, text = change.partition("=")
-        if key in FIELDS and key not in TRAINING:
+        if key in FIELDS and key not in TRAINING | JUDGING:
             raise ValueError(f"label {label!r}: {key} is no part of a label, give it by itself")
         many = key in FIELDS and isinstance(FIELDS[key].default, tuple)
         values[key] = [_scalar(key, t) for t in text.split("+")] if many else _scalar(key, text)
@@ -310,21 +374,72 @@ def a_list(name: str, value, choices=None) -> list:
 def from_parameters(namespace: dict, *, method: str, own: tuple = ()) -> Config:
     """The Config of a notebook, from the plain variables of its parameters cell.
 
-    Call it with `globals()` right after the parameters: every public variable there must be a
+    Call it with `globals()` after the parameters: every public variable of theirs must be a
     field of Config, `settings` (a dict of them, as a preset file has it) or one of the notebook's
-    `own` names; so a misspelt papermill parameter stops the notebook before any work.
+    `own` names; so a misspelt papermill parameter stops the notebook before any work. What later
+    cells define is not read.
+
+    With a `preset` that is none of the book's and no file, `settings` are that preset: what they
+    leave out is as in the paper. With any other `preset` they are changes of it.
     """
-    plain = {k: v for k, v in namespace.items()
-             if not k.startswith("_") and k not in ("In", "Out")
-             and isinstance(v, (str, int, float, bool, list, tuple, dict, type(None)))}
-    first = namespace.setdefault("_frlib_parameters", frozenset(plain))  # a re-run sees more names
-    values = {k: v for k, v in plain.items() if k not in own and (k in first or k in FIELDS)}
+    values = {k: v for k, v in _parameters(namespace).items() if k not in own}
     settings = values.pop("settings", None) or {}
     if not isinstance(settings, dict):
         raise ValueError(f"settings = {settings!r}: must be a dict of parameters, as a preset "
                          "holds it")
+    name = values.get("preset")
+    if settings and isinstance(name, str) and name not in presets() \
+            and not name.endswith((".yaml", ".yml")) and re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
+        if GIVEN.get(name) != settings:
+            log.warning("preset %r is none of the book's (%s): what its settings leave out is the "
+                        "default of frlib/run/config.py, as in the paper", name,
+                        ", ".join(presets()))
+        GIVEN[name], settings = {**settings}, {}
     return load(**{"method": method, **settings, **{k: v for k, v in values.items()
                                                     if v is not None}})
+
+
+def _parameters(namespace: dict) -> dict:
+    """The public variables of plain types that the parameters were given in.
+
+    In IPython, whose `In` holds the cells that ran: those that were assigned in the last cell that
+    assigns `preset`, and in cells beside or after it that do nothing but assign, as papermill's.
+    Elsewhere: all.
+    """
+    names, found = set(), False
+    for source in reversed(namespace.get("In") or ()):
+        assigned, alone = _assigned(source)
+        if found and not alone:
+            break
+        if alone or "preset" in assigned:
+            names |= assigned
+        found = found or "preset" in assigned
+    return {k: v for k, v in namespace.items()
+            if (k in names if found else not k.startswith("_") and k not in ("In", "Out"))
+            and isinstance(v, (str, int, float, bool, list, tuple, dict, type(None)))}
+
+
+def _assigned(source: str) -> tuple[set[str], bool]:
+    """The names that a cell assigns at its top level, and whether it does nothing else."""
+    try:
+        lines = ast.parse(source).body
+    except (SyntaxError, ValueError):
+        return set(), False
+    assigns = [line for line in lines if isinstance(line, ast.Assign | ast.AnnAssign)]
+    names = {node.id for line in assigns for node in ast.walk(line)
+             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return {name for name in names if not name.startswith("_")}, \
+        bool(assigns) and len(assigns) == len(lines)
+
+
+def _preset(preset: str) -> dict:
+    """The values that a preset sets, before the defaults and before any change."""
+    if str(preset) in GIVEN:
+        content, name = GIVEN[str(preset)], preset
+    else:
+        path = _preset_file(preset)
+        content, name = _read_preset(path), preset if str(preset) in presets() else str(path)
+    return {"judge_eps": content.get("eps", Config.eps), **content, "preset": name}
 
 
 def _preset_file(preset: str) -> Path:

@@ -18,7 +18,7 @@ import torch
 
 from frlib import attacks, data, evaluate, models, spectral
 from frlib.run import cost, published
-from frlib.run.config import METHODS, Config, resolve
+from frlib.run.config import JUDGING, METHODS, Config, resolve
 from frlib.run.files import (
     file_checksum,
     lock,
@@ -27,7 +27,7 @@ from frlib.run.files import (
     score,
     write_json,
 )
-from frlib.run.folder import Run, device_for_work, open_run
+from frlib.run.folder import Run, check, device_for_work, open_run
 from frlib.run.provenance import NUMERICS, outdated, provenance
 
 log = logging.getLogger("frlib")
@@ -65,9 +65,9 @@ def listed(base: Config) -> dict[str, Config]:
 
 
 def result_path(config: Config, label: str = "") -> Path:
-    """`runs_dir`/results/<preset>/<label>/seed<k>.json, by default of the config's own label."""
-    return resolve(config.runs_dir) / "results" / config.preset_name / (label or config.label) \
-        / f"seed{config.seed}.json"
+    """`runs_dir`/results/<preset>/<label>/seed<k>.json, by default of the config's own result."""
+    folder = resolve(config.runs_dir) / "results" / config.preset_name
+    return folder / (label or config.result_label) / f"seed{config.seed}.json"
 
 
 def load_model(run: Run, which: str, num_classes: int = 10) -> torch.nn.Module:
@@ -111,20 +111,22 @@ def judge(config: Config, *, redo: bool = False) -> dict:
     other settings or weights: it is never overwritten. One of older numerics is returned, with a
     warning; with `redo` a stored result is moved aside, to be kept, and computed anew.
     """
+    config = config.of(config.method)  # without settings that decide nothing here
     run, which = open_run(config), METHODS[config.method][1]
     other = {"best": "last", "swa-last": "swa-best"}[which]
     checksum, path = trained_checksum(config), run.checkpoint(FILE.get(which, which))
     finished = read_json(run.dir / "finished.json")
+    trained = read_json(run.dir / "config.json").get("numerics")
+    check(run, {"numerics": trained})
     identity = {"config": config.group("train", "judge"), "checkpoint_sha256": checksum,
-                "numerics": {"train": read_json(run.dir / "config.json").get("numerics"),
-                             "judge": NUMERICS["judge"]}}
+                "numerics": {"train": trained, "judge": NUMERICS["judge"]}}
     last = read_tensors(run.checkpoint("last"))["state"]
     about = {"method": config.method, "checkpoint": which,
              "history": last["history"],  # not from metrics.jsonl, which has no checksum
              "epoch": last["epoch"] if which == "swa-last" else read_tensors(path)["epoch"],
              "attack_precision": finished.get("attack_precision"),
              "train_provenance": finished.get("provenance", {})}
-    return _stored(config, config.label, identity, about, finished, redo, lambda classes: {
+    return _stored(config, config.result_label, identity, about, finished, redo, lambda classes: {
         "": load_model(run, which, classes),
         other.removeprefix("swa-"): load_model(run, other, classes)})
 
@@ -133,7 +135,8 @@ def judge_checkpoint(name: str, path: str | Path, config: Config, *, redo: bool 
     """The result of weights from elsewhere, under the same attacks on the same images as `judge`.
 
     `name` is one that `published.find` knows: "Wu2020Adversarial", or "mine:resnet18" for a
-    file of your own. It is stored as the result of the label `published.label(name)`. Raises what
+    file of your own. It is stored as the result of the label `published.label(name)`, with what is
+    judged otherwise than in the preset, as "published-x@judge_images=40". Raises what
     `published.check` and `published.load` raise, and FileExistsError as `judge` does.
     """
     published.check({name: path}, config.dataset)
@@ -146,7 +149,8 @@ def judge_checkpoint(name: str, path: str | Path, config: Config, *, redo: bool 
                 "numerics": {"judge": NUMERICS["judge"]}}
     about = {"checkpoint": path.name, "history": [],
              "published": {"clean": entry.clean, "aa": entry.autoattack, "eps": entry.eps}}
-    return _stored(config, published.label(name), identity, about, {}, redo,
+    label = published.label(name) + config.changed(JUDGING | {"dataset"})
+    return _stored(config, label, identity, about, {}, redo,
                    lambda classes: {"": published.load(name, path, classes)})
 
 

@@ -1,0 +1,79 @@
+"""Which results may stand in one table: those whose settings agree, but for what is compared.
+
+Two methods are compared under the same settings; what decides only one of them (lambda of AT-FR
+beside AT) is its own. Whatever else was changed stands in a result's label, `at-fr@epochs=3`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from frlib.run.config import FIELDS, METHODS, OFFICIAL, SHOWN, Config, decides
+from frlib.run.folder import as_stored
+
+DEFAULTS = Config().group("train")
+DATA = {"train": ("training data", "train_size"), "test": ("test data", "judge_images")}
+
+
+def settings(result: dict) -> dict:
+    """What decided a result, {setting: value}, and the checksums of its data; {} for figures.
+
+    A setting that is not there did not exist yet, and had the effect of its default. Without the
+    method and the seed, and without settings that decide nothing of this method.
+    """
+    found = {k: v for k, v in result.get("config", {}).items() if k in FIELDS}
+    method = found.get("method")
+    if isinstance(method, str) and method in METHODS:
+        found = {k: v for k, v in {**DEFAULTS, **found}.items() if decides(k, method)}
+    if found:
+        found.setdefault("judge_eps", found.get("eps"))
+        data = result.get("data", {})
+        found |= {name: data.get(part) for part, (name, _) in DATA.items()}
+    return {k: v for k, v in as_stored(found).items()
+            if v is not None and k not in ("method", "seed")}
+
+
+def changed(label: str, official: bool = False) -> set[str]:
+    """The settings that a label changes: {"epochs"} of "at@epochs=3"; those of a recipe, too."""
+    method, _, text = label.partition("@")
+    keys = {change.partition("=")[0] for change in text.split(",")} & FIELDS.keys()
+    if official or "recipe" in keys:
+        keys |= OFFICIAL.get(METHODS.get(method, ("",))[0], {}).keys()
+    return keys | {name for name, size in DATA.values() if {"dataset", size} & keys}
+
+
+def agree(named: Iterable[tuple[str, dict]], then: str) -> None:
+    """ValueError naming two of these and what differs, unless all {setting: value} agree.
+
+    A setting that one of them lacks is no difference. `then`: how the message ends.
+    """
+    known = {}
+    for name, found in named:
+        for key, value in found.items():
+            known.setdefault(key, (value, name))
+        other = {key: known[key] for key in found if known[key][0] != found[key]}
+        for where in dict.fromkeys(where for _, where in other.values()):
+            what = [f"{key} = {SHOWN.repr(found[key])} and {SHOWN.repr(value)}"
+                    for key, (value, there) in other.items() if there == where]
+            raise ValueError(f"{name} and {where} are of two experiments: {', '.join(what)}; "
+                             f"{then}")
+
+
+def of_one_experiment(results: dict, preset: Config | None = None) -> None:
+    """ValueError for collected results that differ in more than their labels say.
+
+    From each other and, if given, from the settings of their preset.
+    """
+    named = [(result.get("file", f"{label}, seed {seed}"), label, result)
+             for label, seeds in results.items() for seed, result in seeds.items()]
+    if preset:
+        content = preset.group("train", "judge")
+        del content["method"]  # it stands for every method
+        named = [(f"preset {preset.preset_name}", preset.trained_as, {"config": content}), *named]
+    found = []
+    for name, label, result in named:
+        decided = settings(result)
+        but = changed(label, decided.get("recipe") == "official")
+        found.append((name, {k: v for k, v in decided.items() if k not in but}))
+    agree(found, "what is not of this preset belongs elsewhere: give one of the two presets "
+                 "another name, or move its results away")
