@@ -10,6 +10,7 @@ from torch import Tensor
 
 from frlib import data
 from frlib.data import Split, augment, batches, load
+from frlib.run import config
 
 SIZES = {"digits": {"train": 1294, "val": 144, "test": 359},
          "cifar10": {"train": 45_000, "val": 5_000, "test": 10_000}}
@@ -256,3 +257,20 @@ def test_batches_flip_only_when_asked_to():
         inside = (x[..., 1:] > 0) & (x[..., :-1] > 0)
         return ((x.diff(dim=3) < 0) & inside).any((1, 2, 3)).sum().item()
     assert falls(False) == 0 and 3 < falls(True) < 37
+
+
+# --- a data set of one's own
+
+
+def test_a_registered_data_set_is_one_like_any_other(monkeypatch, tmp_path):
+    monkeypatch.setattr(data, "DATASETS", dict(data.DATASETS))
+    part = toy(10)
+    with pytest.raises(ValueError, match="unknown dataset 'mine'"):
+        load("mine", tmp_path, "train")
+    with pytest.raises(ValueError, match="dataset = 'mine': choose one of"):
+        config.load(dataset="mine")
+    data.register("mine", lambda root, train, download: (part.images, part.labels, part.classes))
+    assert len(load("mine", tmp_path, "train")) == 9 and len(load("mine", tmp_path, "test")) == 10
+    assert config.load(dataset="mine").dataset == "mine"
+    with pytest.raises(ValueError, match="dataset 'mine' is registered already"):
+        data.register("mine", None)

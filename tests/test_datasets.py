@@ -14,7 +14,7 @@ import torchvision
 from PIL import Image
 from scipy.io import savemat
 
-from frlib import data
+from frlib import data, readers
 from frlib.data import load
 
 REPO = Path(__file__).resolve().parents[1]
@@ -511,7 +511,7 @@ def test_only_the_chosen_images_are_decoded_behind_a_quiet_bar(tmp_path, monkeyp
     def bar(files, **options):
         shown.append(([Path(file).name for file in files], options["disable"]))
         return files
-    monkeypatch.setattr(data, "tqdm", bar)
+    monkeypatch.setattr(readers, "tqdm", bar)
     load("tiny-imagenet", tmp_path, "val", val_fraction=0.4)
     files = sorted(path.name for path in folder.glob("train/*/images/*"))
     assert shown == [([files[i] for i in split_of(15, 0.4)["val"]], None)]

@@ -32,7 +32,6 @@ METHODS = {  # name: the training run it is read from, and which of its checkpoi
     "at-awp": ("at-awp", "best"),
     "trades-awp": ("trades-awp", "best"),
 }
-DATASETS = ("digits", "cifar10", "cifar100", "svhn", "tiny-imagenet", "folder")
 MODELS = ("resnet18", "preactresnet18", "wrn-34-10", "wrn-28-10", "resnet18-16", "resnet8-16",
           "resnet8-32")
 # What each method's own code trains with: `recipe: official`, whatever the preset says. Rice et al.
@@ -56,6 +55,13 @@ OFFICIAL = {
 SHOWN = reprlib.Repr()  # a value in an error message, however large or nested it is
 SHOWN.maxstring = SHOWN.maxother = 120
 SHOWN.maxlevel = 2
+
+
+def datasets() -> tuple[str, ...]:
+    """The data sets registered by now; torch is imported when the first dataset is checked."""
+    from frlib import data
+
+    return tuple(data.DATASETS)
 
 
 def knob(default, doc, *, choices=None, low=None, high=None, group="train"):
@@ -89,7 +95,7 @@ class Config:
     job_minutes: int = knob(240, "its time limit; a killed run goes on from its checkpoint", low=1,
                             group="place")
 
-    dataset: str = knob("cifar10", "name of the data set", choices=DATASETS)
+    dataset: str = knob("cifar10", "name of the data set", choices=datasets)
     train_size: int = knob(0, "training images used, 0: all of the split", low=0)
     flip: bool = knob(True, "random horizontal flips, besides the random crops")
     model: str = knob("wrn-34-10", "architecture", choices=MODELS)
@@ -337,8 +343,9 @@ def _check(key: str, value):
     shown = f"{key} = {SHOWN.repr(value)}"
     if type(value) is not kind:
         raise ValueError(f"{shown}: must be of type {kind.__name__} ({meta['doc']})")
-    if meta["choices"] and value not in meta["choices"]:
-        raise ValueError(f"{shown}: choose one of {', '.join(meta['choices'])}")
+    choices = meta["choices"]() if callable(meta["choices"]) else meta["choices"]
+    if choices and value not in choices:
+        raise ValueError(f"{shown}: choose one of {', '.join(choices)}")
     low, high = meta["low"], meta["high"]
     if kind in (int, float) and not ((low is None or value >= low) and abs(value) != math.inf
                                      and (high is None or value <= high)):
