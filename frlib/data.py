@@ -20,7 +20,8 @@ from torch import Tensor
 from frlib import readers
 
 SPLITS = ("train", "val", "test")
-DATASETS: dict[str, Callable] = {}  # name: what `register` was given
+DATASETS: dict[str, tuple[Callable, Callable | None]] = {}  # name: what `register` was given
+LISTED = "sha256:"  # how a `listing` starts
 
 
 @dataclass(frozen=True)
@@ -57,24 +58,30 @@ class Split:
         return digest.hexdigest()
 
 
-def register(name: str, reader: Callable) -> None:
+def register(name: str, reader: Callable, *, files: Callable | None = None) -> None:
     """Make `reader` the data set `name`, for `load` and for every setting `dataset`.
 
     reader(root: Path, train: bool, download: bool) -> (images, labels, classes) of the whole
     training or test set: uint8 (N, 3, H, W), or a function of the chosen indices that returns
-    them; int64 (N,), counted from 0; the names of the labels. ValueError for a name that is taken.
+    them; int64 (N,), counted from 0; the names of the labels. files(root) -> the paths whose names
+    and contents decide all that, none for a set that is what its name says; without it, `listing`
+    reads the images. ValueError for a name that is taken.
     """
     if name in DATASETS:
         raise ValueError(f"dataset {name!r} is registered already")
-    DATASETS[name] = reader
+    DATASETS[name] = reader, files
 
 
-register("digits", readers.digits)
-register("cifar10", partial(readers.cifar, "CIFAR-10"))
-register("cifar100", partial(readers.cifar, "CIFAR-100"))
-register("svhn", readers.svhn)
-register("tiny-imagenet", readers.tiny_imagenet)
-register("folder", readers.folder)
+def _nothing(root):
+    return ()
+
+
+register("digits", readers.digits, files=_nothing)
+register("cifar10", partial(readers.cifar, "CIFAR-10"), files=_nothing)
+register("cifar100", partial(readers.cifar, "CIFAR-100"), files=_nothing)
+register("svhn", readers.svhn, files=_nothing)
+register("tiny-imagenet", readers.tiny_imagenet, files=readers.tiny_imagenet_files)
+register("folder", readers.folder, files=readers.folder_files)
 
 
 def load(name: str, root: str | Path, split: str, *, val_fraction: float = 0.1, seed: int = 42,
@@ -92,9 +99,10 @@ def load(name: str, root: str | Path, split: str, *, val_fraction: float = 0.1, 
     - "tiny-imagenet": the published zip, unzipped by hand in `root`; 64 x 64.
       Its test images have no labels, so its val folder, in the order of val_annotations.txt, is
       our test split. Labels count the sorted lines of wnids.txt; the names are from words.txt.
-    - "folder": `root`/train/<class>/* and `root`/test/<class>/*, 8-bit images of one size. Labels
-      count the sorted class names. The test images come in the order of RandomState(0), for the
-      first of them to be a fair sample.
+    - "folder": `root`/train/<class>/* and `root`/test/<class>/*, 8-bit images of one size, turned
+      as their EXIF says; hidden files and folders are left out. Labels count the sorted class
+      names. The test images come in the order of RandomState(0), for the first of them to be a
+      fair sample.
 
     Greyscale files become three equal channels. Raises ValueError for an unknown name or split,
     images of several sizes or classes that do not match; FileNotFoundError when the data is
@@ -106,29 +114,39 @@ def load(name: str, root: str | Path, split: str, *, val_fraction: float = 0.1, 
         raise ValueError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
     if not 0 <= val_fraction < 1:
         raise ValueError(f"val_fraction = {val_fraction}: must be in [0, 1)")
-    images, labels, classes = DATASETS[name](Path(root).expanduser(), split != "test", download)
+    images, labels, classes = DATASETS[name][0](Path(root).expanduser(), split != "test", download)
     chosen = slice(None)
     if split != "test":
         order = np.random.RandomState(seed).permutation(len(labels))
         cut = len(labels) - round(len(labels) * val_fraction)
         chosen = order[:cut] if split == "train" else order[cut:]
     images = images(chosen) if callable(images) else images[chosen]
+    if not (isinstance(images, Tensor) and isinstance(labels, Tensor)
+            and (images.dtype, labels.dtype) == (torch.uint8, torch.int64)
+            and images.ndim == 4 and images.shape[1] == 3 and len(images) == len(labels[chosen])
+            and all(0 <= label < len(classes) for label in labels.unique().tolist())):
+        raise ValueError(f"dataset {name!r}: its reader must give uint8 images (N, 3, H, W), and N "
+                         "int64 labels from 0 to below the number of classes")
     return Split(images, labels[chosen], tuple(classes))
 
 
 def listing(name: str, root: str | Path) -> str:
-    """A short hash of the names and sizes of the files of a data set that has no published sums.
+    """A short hash of the images and labels of a data set that has no published sums.
 
-    "" for the others: they are what their name says. FileNotFoundError when a folder is missing.
+    "" for the others: they are what their name says. Raises what `load` raises for what is missing.
     """
-    folders = {"folder": ("train", "test"), "tiny-imagenet": ("tiny-imagenet-200",)}.get(name, ())
-    files, root = [], Path(root).expanduser()
-    for folder in folders:
-        if not (root / folder).is_dir():
-            raise FileNotFoundError(f"{name}: no folder {root / folder}")
-        files += sorted((str(file.relative_to(root)), file.stat().st_size)
-                        for file in (root / folder).rglob("*") if file.is_file())
-    return hashlib.sha256(repr(files).encode()).hexdigest()[:12] if folders else ""
+    root, digest = Path(root).expanduser(), hashlib.sha256()
+    files = DATASETS[name][1]
+    if files is None:
+        for split in ("train", "test"):
+            digest.update(load(name, root, split, val_fraction=0).checksum.encode())
+    elif paths := files(root):
+        for path in map(Path, paths):
+            digest.update(f"{path.relative_to(root)}\0".encode(errors="surrogateescape"))
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    else:
+        return ""
+    return LISTED + digest.hexdigest()[:16]
 
 
 def to_float(images: Tensor) -> Tensor:

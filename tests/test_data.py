@@ -272,5 +272,11 @@ def test_a_registered_data_set_is_one_like_any_other(monkeypatch, tmp_path):
     data.register("mine", lambda root, train, download: (part.images, part.labels, part.classes))
     assert len(load("mine", tmp_path, "train")) == 9 and len(load("mine", tmp_path, "test")) == 10
     assert config.load(dataset="mine").dataset == "mine"
+    listed = data.listing("mine", tmp_path)
+    part.labels[0] = 1
+    assert data.listing("mine", tmp_path) != listed
+    part.labels[0] = 10
+    with pytest.raises(ValueError, match="dataset 'mine': its reader must give uint8 images"):
+        load("mine", tmp_path, "test")
     with pytest.raises(ValueError, match="dataset 'mine' is registered already"):
         data.register("mine", None)

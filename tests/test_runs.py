@@ -63,8 +63,26 @@ def test_a_run_and_its_result_are_not_served_for_other_images(tmp_path, settings
     with pytest.raises(FileExistsError, match="exists and differs in data_files"):
         evaluate_run.judge(settings(theirs))
     shutil.rmtree(ours / "train")
-    with pytest.raises(FileNotFoundError, match="folder: no folder .*train"):
+    with pytest.raises(FileNotFoundError, match="no folder .*train: set data_root"):
         train.train(settings(ours))
+
+
+def test_what_was_listed_by_names_and_sizes_is_compared_by_its_images(tmp_path, settings):
+    """As runs and results once were: they stay as long as their images do."""
+    ours = settings(images(tmp_path / "a", classes=4, count=6, seed=0))
+    run, path = train.train(ours), evaluate_run.result_path(ours)
+    result = {**evaluate_run.judge(ours), "data_files": "0123456789ab"}
+    files.write_json(path, result)
+    facts = files.read_json(run.dir / "config.json")
+    files.write_json(run.dir / "config.json", {**facts, "data_files": "0123456789ab"})
+    assert train.train(ours).dir == run.dir and evaluate_run.judge(ours) == result
+    for part in ("train", "test"):
+        for path in (tmp_path / "a" / part).rglob("*.png"):
+            Image.new("RGB", (8, 8)).save(path)
+    with pytest.raises(RuntimeError, match="data_files = '0123456789ab' there, 'sha256:.*--redo"):
+        train.train(ours)
+    with pytest.raises(FileExistsError, match="exists and differs in data_files"):
+        evaluate_run.judge(ours)
 
 
 def test_only_data_without_published_sums_is_listed(tmp_path):

@@ -129,7 +129,8 @@ def _stored(config, label, identity, about, finished, redo, load) -> dict:
     if path.is_file():
         stored = read_json(path)
         differing = [key for key in identity if key != "numerics"
-                     and stored.get(key) != identity[key]]
+                     and stored.get(key) != identity[key]
+                     and not (key == "data_files" and _same_images(config, stored))]
         if differing:
             raise FileExistsError(f"{path} exists and differs in {', '.join(differing)}; results "
                                   "are never overwritten: move it aside with --redo, or choose "
@@ -146,6 +147,15 @@ def _stored(config, label, identity, about, finished, redo, load) -> dict:
                   **identity}
         write_json(path, result)
     return result
+
+
+def _same_images(config: Config, stored: dict) -> bool:
+    """Whether a result from before contents were listed is one of today's test images."""
+    listed = stored.get("data_files")
+    if not listed or listed.startswith(data.LISTED):
+        return False
+    test = data.load(config.dataset, resolve(config.data_root), "test")
+    return stored["data"]["test"] == test.take(config.judge_images).checksum
 
 
 def _finite(models: dict) -> dict:
