@@ -35,10 +35,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, count: int) -> Split:
-        """The first `count` examples, all for 0. Raises ValueError when there are fewer."""
+    def take(self, count: int, setting: str = "") -> Split:
+        """The first `count` examples, all for 0. ValueError, naming the setting, for too many."""
         if not 0 <= count <= len(self):
-            raise ValueError(f"{count} images asked for, the split has {len(self)}")
+            advice = f"; set {setting} to no more, or to 0 for all" if setting else ""
+            raise ValueError(f"{count} images asked for, the split has {len(self)}{advice}")
         end = count or len(self)
         return Split(self.images[:end], self.labels[:end], self.classes)
 

@@ -96,6 +96,8 @@ def test_take_gives_the_first_and_no_more_than_there_are():
     assert part.take(2).labels.tolist() == [0, 1] and len(part.take(2).images) == 2
     assert len(part.take(0)) == len(part.take(5)) == 5
     assert part.to("cpu").checksum == part.checksum
+    with pytest.raises(ValueError, match="6 images asked for, the split has 5; set few to no more"):
+        part.take(6, "few")
     for count in (6, -1):
         with pytest.raises(ValueError, match=f"{count} images asked for, the split has 5"):
             part.take(count)

@@ -101,6 +101,19 @@ def test_too_few_classes_for_autoattack_are_refused_before_training(tmp_path, se
         train.train(settings(root))
 
 
+@pytest.mark.parametrize(("count", "changes", "message"), [
+    (1, {"train_size": 0}, "all 4 training images train: none is left to choose .* at least 6"),
+    (6, {"judge_images": 9}, "9 images asked for, the split has 8; set judge_images to no more"),
+    (6, {"judge_images": 0, "aa_images": 9}, "the split has 8; set aa_images to no more"),
+    (6, {"aa_images": 5}, "the split has 4; set aa_images to no more"),
+    (6, {"train_size": 23}, "the split has 22; set train_size to no more"),
+    (6, {"curve_images": 3}, "the split has 2; set curve_images to no more")])
+def test_too_few_images_are_refused_before_training(tmp_path, settings, count, changes, message):
+    root = images(tmp_path / "few", classes=4, count=count, seed=0)
+    with pytest.raises(ValueError, match=message):
+        train.train(settings(root, **changes))
+
+
 @pytest.mark.parametrize(("facts", "message"), [
     ({"attack_precision": "float32"}, "attack_precision = 'bfloat16' there, 'float32' asked for"),
     ({"data_files": "123"}, "data_files = '' there, '123' asked for")])

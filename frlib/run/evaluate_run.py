@@ -95,15 +95,18 @@ def judge(config: Config, *, redo: bool = False) -> dict:
         "last": load_model(run, which.replace("best", "last"), classes)})
 
 
-def judge_checkpoint(name: str, path: str | Path, config: Config, *, redo: bool = False) -> dict:
+def judge_checkpoint(name: str, file: str | Path | dict, config: Config, *,
+                     redo: bool = False) -> dict:
     """The result of weights from elsewhere, under the same attacks on the same images as `judge`.
 
     `name` is one that `published.find` knows: "Wu2020Adversarial", or "mine:resnet18" for a
-    file of your own. It is stored as the result of the label `published.label(name)`. Raises what
-    `published.check` and `published.load` raise, and FileExistsError as `judge` does.
+    file of your own; `file` is its path, or more (`published.given`). A clean accuracy far below
+    the published one, or at chance, is among the result's warnings. It is stored as the result of
+    the label `published.label(name)`. Raises what `published.check` and `published.load` raise,
+    and FileExistsError as `judge` does.
     """
-    published.check({name: path}, config.dataset)
-    entry, path = published.find(name), resolve(path)
+    published.check({name: file}, config.dataset)
+    entry, path = published.given(name, file)
     settings = ("dataset", "seed", "judge_eps", "judge_images", "aa_images", "judge_batch")
     identity = {"config": {key: getattr(config, key) for key in settings},
                 "checkpoint_sha256": file_checksum(path),
@@ -113,7 +116,7 @@ def judge_checkpoint(name: str, path: str | Path, config: Config, *, redo: bool 
     about = {"checkpoint": path.name, "history": [],
              "published": {"clean": entry.clean, "aa": entry.autoattack, "eps": entry.eps}}
     return _stored(config, published.label(name), identity, about, {}, redo,
-                   lambda classes: {"best": published.load(name, path, classes)})
+                   lambda classes: {"best": published.load(name, file, classes)})
 
 
 def _stored(config, label, identity, about, finished, redo, load) -> dict:
@@ -143,7 +146,8 @@ def _stored(config, label, identity, about, finished, redo, load) -> dict:
     work = run / "judge" / hashlib.sha256(text.encode()).hexdigest()[:12]
     with lock(work), evaluate.full_precision():
         result = {"preset": config.preset_name, "label": label, "seed": config.seed, **about,
-                  **_judge(config, label, work, finished, lambda classes: _finite(load(classes))),
+                  **_judge(config, label, work, finished, lambda classes: _finite(load(classes)),
+                           identity.get("model", {}).get("name", "")),
                   **identity}
         write_json(path, result)
     return result
@@ -170,11 +174,15 @@ def _finite(models: dict) -> dict:
     return models
 
 
-def _judge(config, label, work, finished, load) -> dict:
-    """Every attack on the "best" that `load` gives, and clean and PGD-20 on its "last", if any."""
+def _judge(config, label, work, finished, load, theirs) -> dict:
+    """Every attack on the "best" that `load` gives, and clean and PGD-20 on its "last", if any.
+
+    theirs: the name of a checkpoint from elsewhere, "" for one of ours.
+    """
     device = device_for_work(config)
     cost.settle(config.threads, fast=config.fast)
-    test = data.load(config.dataset, resolve(config.data_root), "test").take(config.judge_images)
+    test = data.load(config.dataset, resolve(config.data_root), "test")
+    test = test.take(config.judge_images, "judge_images")
     x, y = test.to(device).x, test.labels.to(device)
     found = {which: model.to(device) for which, model in load(len(test.classes)).items()}
     model = found["best"]
@@ -184,7 +192,7 @@ def _judge(config, label, work, finished, load) -> dict:
     found = {which: models.freeze(m, fast=config.fast) for which, m in found.items()}
     right = {which: evaluate.correct(m, x, y, batch_size=config.judge_batch)
              for which, m in found.items()}
-    model, first = found["best"], slice(config.aa_images or len(y))
+    model, first = found["best"], slice(len(test.take(config.aa_images, "aa_images")))
     print(f"{label}: AutoAttack takes "
           f"{forecast(model, x[first], y[first], int(right['best'][first].sum()), config)}")
     step = {"eps": config.judge_eps, "step_size": config.judge_eps / 4}
@@ -225,12 +233,17 @@ def _judge(config, label, work, finished, load) -> dict:
             count, total, *_ = done["scores"][name].values()
             log.info("%s seed %d %s: %d of %d", label, config.seed, name, count, total)
     scores = done["scores"]
+    warnings = scores["aa"].pop("warnings")
+    if theirs:
+        warnings += published.doubts(theirs, scores["clean"]["correct"], len(y), len(test.classes))
+    for warning in warnings:
+        log.warning("%s: %s", label, warning)
     return {
         "scores": {name: scores[name] for name in ATTACKS},
         "last": {name: scores[f"last {name}"] for name in ("clean", "pgd20")
                  if f"last {name}" in scores},
         "zero_gradient": scores["zero gradient"],
-        "warnings": scores["aa"].pop("warnings"),
+        "warnings": warnings,
         "roughness": [round(v, 5) for v in roughness],
         "data": {"train": finished.get("data"), "test": test.checksum},
         "seconds": {"train": finished.get("seconds"), "judge": round(done["seconds"], 1)},
