@@ -4,8 +4,11 @@ PYTHON ?= python3
 DATA ?= data
 JOBS ?= 2
 CHROMIUM ?= chromium
+# text for YAML, in brackets, since Snakemake drops outer quotes, then for the shell: a folder may
+# be called 2024_01 or my data
+QUOTED = '["$(subst ','\'',$(subst ",\",$(subst \,\\,$(DATA))))"]'
 RUN = .venv/bin/python -m
-SNAKEMAKE = $(RUN) snakemake -j$(JOBS) --rerun-incomplete --nolock --quiet rules --config data=$(DATA)
+SNAKEMAKE = $(RUN) snakemake -j$(JOBS) --rerun-incomplete --nolock --quiet rules --config data=$(QUOTED)
 # the notebooks as they are, from nothing: their runs go to a fresh folder
 NBVAL = rm -rf _build/nbval && FRLIB_ROOT=$(CURDIR)/_build/nbval TQDM_DISABLE=1 \
 	$(RUN) pytest -q --nbval-lax -p no:cacheprovider notebooks

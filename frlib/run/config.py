@@ -188,6 +188,7 @@ class Config:
 
 
 FIELDS = {f.name: f for f in dataclasses.fields(Config)}
+PATHS = {"data_root": "data", "runs_dir": "runs"}  # folders, and what the pipeline calls them
 TRAINING = {name for name, f in FIELDS.items()  # what a label may change
             if f.metadata["group"] == "train"} - {"method", "seed"}
 
@@ -342,7 +343,10 @@ def _check(key: str, value):
         value = os.fspath(value)
     shown = f"{key} = {SHOWN.repr(value)}"
     if type(value) is not kind:
-        raise ValueError(f"{shown}: must be of type {kind.__name__} ({meta['doc']})")
+        hint = "; write a folder whose name reads as a number as './name'" if key in PATHS else ""
+        raise ValueError(f"{shown}: must be of type {kind.__name__} ({meta['doc']}){hint}")
+    if key in PATHS and not value:
+        raise ValueError(f"{shown}: must name a folder ({meta['doc']})")
     choices = meta["choices"]() if callable(meta["choices"]) else meta["choices"]
     if choices and value not in choices:
         raise ValueError(f"{shown}: choose one of {', '.join(choices)}")
