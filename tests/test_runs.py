@@ -46,7 +46,7 @@ def images(root, *, classes, count, seed):
 def settings(tmp_path, own_root):
     """Makes configs whose runs and images are this test's own."""
     (own_root / "of-images.yaml").write_text(PRESET)
-    return lambda data_root="", **changes: config.load(
+    return lambda data_root="data", **changes: config.load(
         "of-images.yaml", data_root=str(data_root), runs_dir=str(tmp_path / "runs"), **changes)
 
 
