@@ -5,8 +5,11 @@ PYTHON ?= python3
 DATA ?= data
 JOBS ?= 2
 CHROMIUM ?= chromium
+# text for YAML, in brackets, since Snakemake drops outer quotes, then for the shell: a folder may
+# be called 2024_01 or my data
+QUOTED = '["$(subst ','\'',$(subst ",\",$(subst \,\\,$(DATA))))"]'
 RUN = .venv/bin/python -m
-SNAKEMAKE = $(RUN) snakemake -j$(JOBS) --rerun-incomplete --nolock --quiet rules --config data="$(DATA)"
+SNAKEMAKE = $(RUN) snakemake -j$(JOBS) --rerun-incomplete --nolock --quiet rules --config data=$(QUOTED)
 # the packages' own scripts hold the place of .venv: a moved project starts them by their modules
 JUPYTER_BOOK = .venv/bin/python -c "from jupyter_book.cli.main import main; main()"
 # nothing if .venv was made in this folder, else a word that makes it anew

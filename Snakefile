@@ -19,8 +19,20 @@ from frlib.publish import book_tables
 from frlib.run import evaluate_run, figures
 
 PRESET = config.get("preset", "smoke")
-DATA, RUNS = (os.path.expanduser(str(config.get(place, place))) for place in ("data", "runs"))
-SETTINGS = settings.load(PRESET)
+
+
+def given(name):
+    """A folder as --config has it: data=data, or data=["2024_01"], which stays text. "" for none.
+
+    Without the brackets, Snakemake reads a number, and the settings refuse it.
+    """
+    value = config.get(name, name)
+    value = "" if value is None else value[0] if isinstance(value, list) and value else value
+    return os.path.expanduser(value) if isinstance(value, str) else value
+
+
+SETTINGS = settings.load(PRESET, **{key: given(name) for key, name in settings.PATHS.items()})
+DATA, RUNS = SETTINGS.data_root, SETTINGS.runs_dir
 settings.check_labels(SETTINGS)
 NAME = SETTINGS.preset_name
 PYTHON = quote(sys.executable)
@@ -30,7 +42,7 @@ COMMON = f"--preset {quote(str(PRESET))} --data-root {quote(str(DATA))} --runs-d
 REDO = "--redo" if config.get("redo") else ""
 PAPERMILL = (
     "TQDM_DISABLE=1 {PYTHON} -m papermill --no-progress-bar --log-level WARNING {input.notebook} "
-    "{output.notebook:q} -p preset {PRESET:q} -p data_root {DATA:q} -p runs_dir {RUNS:q} "
+    "{output.notebook:q} -r preset {PRESET:q} -r data_root {DATA:q} -r runs_dir {RUNS:q} "
     "-p seed {SEED}"
 )
 SEED = SETTINGS.seeds[0]  # the seed that the notebooks show

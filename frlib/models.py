@@ -7,7 +7,7 @@ Every model takes float images (N, 3, H, W) in [0, 1] and returns logits (N, num
 from __future__ import annotations
 
 import copy
-import pickle
+import math
 from pathlib import Path
 
 import torch
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-NORMALISATION = ("mean", "std", "mu", "sigma")  # its names in checkpoints
+from frlib.checkpoints import NORMALISATION, read_weights
 
 
 class Classifier(nn.Module):
@@ -28,6 +28,11 @@ class Classifier(nn.Module):
         if (mean is None) != (std is None):
             raise ValueError("give both mean and std, or neither")
         if self.normalise:
+            for name, values in (("mean", mean), ("std", std)):
+                if len(values) not in (1, 3) or not all(map(math.isfinite, values)):
+                    raise ValueError(f"{name} = {values}: must be three finite numbers, or one")
+            if min(std) <= 0:
+                raise ValueError(f"std = {std}: must be above 0, since images are divided by it")
             self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
             self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
@@ -203,33 +208,6 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> nn.Module:
                          f"{'; '.join(sorted(misfits)[:4])} ({len(misfits)} misfits)")
     model.load_state_dict(state, strict=False)
     return model
-
-
-def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The named tensors of a checkpoint file, on the CPU, under the names of this module.
-
-    Only tensors and plain containers are read; code in a pickle is refused, never run. A
-    `state_dict` wrapper, a leading `module.` or `model.` and dead `sub_block1.*` entries are
-    undone. Raises FileNotFoundError; ValueError for a file with code in it or a damaged one.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(f"{path}: not a file of plain weights (it holds code or other objects, "
-                         "which are never loaded)") from error
-    except Exception as error:  # torch.load raises many kinds for damaged bytes
-        raise ValueError(f"{path}: damaged or not a checkpoint ({error})") from error
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(
-            isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
-        raise ValueError(f"{path}: holds no state_dict of named tensors")
-    for prefix in ("module.", "model."):
-        state = {key.removeprefix(prefix): value for key, value in state.items()}
-    return {key: value for key, value in state.items()
-            if "sub_block1." not in key and key != "n_averaged"}
 
 
 def freeze(model, *, fast: bool = True, precision: str = "float32"):

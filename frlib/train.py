@@ -89,13 +89,17 @@ def _train(run: Run, config: Config, device: str, facts: dict) -> None:
     cost.settle(config.threads, fast=config.fast)
     split = distributed.on_first(lambda: {
         name: data.load(config.dataset, resolve(config.data_root), name) for name in data.SPLITS})
-    train_set = split["train"].take(config.train_size).to(device)
+    split["test"].take(config.judge_images, "judge_images").take(config.aa_images, "aa_images")
+    if not len(split["val"]):
+        raise ValueError(f"all {len(split['train'])} training images train: none is left to choose "
+                         "a checkpoint by; give at least 6")
+    train_set = split["train"].take(config.train_size, "train_size").to(device)
     if len(train_set) < 2:
         raise ValueError(f"train_size = {len(train_set)}: BatchNorm needs at least 2 images")
     if len(train_set.classes) < evaluate.FEWEST_CLASSES:
         raise ValueError(f"{len(train_set.classes)} classes: AutoAttack, which judges every run, "
                          f"needs at least {evaluate.FEWEST_CLASSES}")
-    curves = {name: split[name].take(config.curve_images).to(device)
+    curves = {name: split[name].take(config.curve_images, "curve_images").to(device)
               for name in ("val", "test")}  # test: shown, never used for choosing
     curves = {name: (part.x, part.labels) for name, part in curves.items()}
 

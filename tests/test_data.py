@@ -10,6 +10,7 @@ from torch import Tensor
 
 from frlib import data
 from frlib.data import Split, augment, batches, load
+from frlib.run import config
 
 SIZES = {"digits": {"train": 1294, "val": 144, "test": 359},
          "cifar10": {"train": 45_000, "val": 5_000, "test": 10_000}}
@@ -95,6 +96,8 @@ def test_take_gives_the_first_and_no_more_than_there_are():
     assert part.take(2).labels.tolist() == [0, 1] and len(part.take(2).images) == 2
     assert len(part.take(0)) == len(part.take(5)) == 5
     assert part.to("cpu").checksum == part.checksum
+    with pytest.raises(ValueError, match="6 images asked for, the split has 5; set few to no more"):
+        part.take(6, "few")
     for count in (6, -1):
         with pytest.raises(ValueError, match=f"{count} images asked for, the split has 5"):
             part.take(count)
@@ -256,3 +259,26 @@ def test_batches_flip_only_when_asked_to():
         inside = (x[..., 1:] > 0) & (x[..., :-1] > 0)
         return ((x.diff(dim=3) < 0) & inside).any((1, 2, 3)).sum().item()
     assert falls(False) == 0 and 3 < falls(True) < 37
+
+
+# --- a data set of one's own
+
+
+def test_a_registered_data_set_is_one_like_any_other(monkeypatch, tmp_path):
+    monkeypatch.setattr(data, "DATASETS", dict(data.DATASETS))
+    part = toy(10)
+    with pytest.raises(ValueError, match="unknown dataset 'mine'"):
+        load("mine", tmp_path, "train")
+    with pytest.raises(ValueError, match="dataset = 'mine': choose one of"):
+        config.load(dataset="mine")
+    data.register("mine", lambda root, train, download: (part.images, part.labels, part.classes))
+    assert len(load("mine", tmp_path, "train")) == 9 and len(load("mine", tmp_path, "test")) == 10
+    assert config.load(dataset="mine").dataset == "mine"
+    listed = data.listing("mine", tmp_path)
+    part.labels[0] = 1
+    assert data.listing("mine", tmp_path) != listed
+    part.labels[0] = 10
+    with pytest.raises(ValueError, match="dataset 'mine': its reader must give uint8 images"):
+        load("mine", tmp_path, "test")
+    with pytest.raises(ValueError, match="dataset 'mine' is registered already"):
+        data.register("mine", None)

@@ -5,16 +5,19 @@ import os
 import pickle
 import re
 import struct
+import subprocess
+import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torchvision
-from PIL import Image
+from PIL import Image, ImageOps
 from scipy.io import savemat
 
-from frlib import data
+from frlib import data, readers
 from frlib.data import load
 
 REPO = Path(__file__).resolve().parents[1]
@@ -189,6 +192,42 @@ def test_missing_files_are_downloaded_once(tmp_path, monkeypatch, name, write):
     assert len(load(name, tmp_path, "train")) == {"cifar100": 27, "svhn": 18}[name]
     assert len(load(name, tmp_path, "val")) == {"cifar100": 3, "svhn": 2}[name]
     assert calls == [str(tmp_path)]
+
+
+DOWNLOAD = """
+import hashlib, sys, time
+from pathlib import Path
+from torchvision.datasets import SVHN
+from scipy.io import savemat
+import numpy as np
+from frlib import data
+
+root = Path(sys.argv[1])
+SVHN.split_list["test"] = ["http://nowhere", "test_32x32.mat", sys.argv[2]]
+
+def download(self):
+    (root / f"download-{time.time_ns()}").touch()
+    whole = (root / "source").read_bytes()
+    with open(root / "test_32x32.mat", "wb") as file:
+        for start in range(0, len(whole), -(-len(whole) // 20)):
+            file.write(whole[start:start - (-len(whole) // 20)])
+            file.flush()
+            time.sleep(0.02)
+
+SVHN.download = download
+print(len(data.load("svhn", root, "test")))
+"""
+
+
+def test_two_processes_that_miss_a_set_download_it_once(tmp_path, monkeypatch):
+    write_svhn(tmp_path, monkeypatch, "test", 11)
+    (tmp_path / "test_32x32.mat").rename(tmp_path / "source")
+    both = [subprocess.Popen([sys.executable, "-c", DOWNLOAD, tmp_path, md5(tmp_path / "source")],
+                             cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            for _ in range(2)]
+    told = [process.communicate(timeout=120) for process in both]
+    assert [out for out, _ in told] == ["11\n", "11\n"], told
+    assert len(list(tmp_path.glob("download-*"))) == 1
 
 
 # --- image folders
@@ -377,6 +416,124 @@ def test_a_folder_of_real_images(subset_root):
         assert i % 50 or np.array_equal(image, np.asarray(Image.open(path)))
 
 
+def test_a_folder_reads_as_imagefolder_does(tmp_path):
+    write_folder(tmp_path)
+    for i, name in enumerate(("a/x/1.PNG", "a/x.y/2.png", "b/sub/deep/0.Jpeg", "C/9.bmp")):
+        paint(tmp_path / "train" / name, 100 + i, (5, 7))
+    expected = torchvision.datasets.ImageFolder(tmp_path / "train")
+    part = load("folder", tmp_path, "train", val_fraction=0)
+    order = np.random.RandomState(42).permutation(len(expected))
+    assert part.classes == tuple(expected.classes)
+    for image, label, i in zip(pixels(part.images), part.labels, order, strict=True):
+        assert np.array_equal(image, np.asarray(expected[i][0])) and label == expected[i][1]
+
+
+def test_hidden_files_are_no_images_and_no_class(tmp_path, caplog):
+    write_folder(tmp_path)
+    seen = [load("folder", tmp_path, name).checksum for name in data.SPLITS]
+    listed = data.listing("folder", tmp_path)
+    for name in ("train/.ipynb_checkpoints/x.png", "train/a/.ipynb_checkpoints/00-checkpoint.png",
+                 "test/b/._00.png"):
+        paint(tmp_path / name, 1)
+    (tmp_path / "train" / "a" / ".DS_Store").write_bytes(b"x")
+    assert [load("folder", tmp_path, name).checksum for name in data.SPLITS] == seen
+    assert data.listing("folder", tmp_path) == listed and not caplog.messages
+
+
+def test_what_is_left_out_is_counted_and_said_once(tmp_path, caplog):
+    write_folder(tmp_path)
+    listed = data.listing("folder", tmp_path)
+    for name in ("train/a/1.gif", "train/b/2.GIF", "train/b/3.jfif", "train/Thumbs.db",
+                 "train/b/README"):
+        (tmp_path / name).write_bytes(b"x")
+    for split in data.SPLITS:
+        load("folder", tmp_path, split)
+    assert data.listing("folder", tmp_path) == listed
+    said, = caplog.messages
+    assert said.startswith(f"{tmp_path}/train: 5 files are left out (")
+    for kind in ("1 .gif", "1 .GIF", "1 .jfif", "1 .db", "1 without suffix"):
+        assert kind in said
+
+
+@pytest.mark.parametrize(("place", "target"), [
+    ("train/a/up", "train/a"), ("train/a/x/up", "train"), ("train/d", "."), ("test/b/up", "test")])
+def test_a_link_in_a_circle_is_named(tmp_path, place, target):
+    write_folder(tmp_path)
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).symlink_to(tmp_path / target)
+    with pytest.raises(ValueError, match=rf"^{tmp_path / place} is a link to .*remove the link"):
+        load("folder", tmp_path, "train")
+
+
+def test_linked_folders_are_read_and_other_images_there_are_another_listing(tmp_path):
+    write_folder(tmp_path)
+    for grey, name in enumerate(("one", "two")):
+        (tmp_path / name).mkdir()
+        for i in range(2):
+            Image.new("RGB", (5, 7), (grey + 10 * i,) * 3).save(tmp_path / name / f"{i}.bmp")
+        for side in ("train", "test"):
+            (tmp_path / side / "linked").unlink(missing_ok=True)
+            (tmp_path / side / "linked").symlink_to(tmp_path / name)
+    assert load("folder", tmp_path, "test").classes == ("C", "a", "b", "linked")
+    linked, seen = tmp_path / "train" / "linked", [data.listing("folder", tmp_path)]
+    Image.new("RGB", (5, 7), (9, 9, 9)).save(linked / "0.bmp")  # as many bytes, other pixels
+    seen.append(data.listing("folder", tmp_path))
+    linked.unlink()
+    linked.symlink_to(tmp_path / "one")
+    seen.append(data.listing("folder", tmp_path))
+    (tmp_path / "train" / "a" / "00.png").rename(tmp_path / "train" / "a" / "0.png")
+    seen.append(data.listing("folder", tmp_path))
+    assert len(set(seen)) == 4 and all(each.startswith(data.LISTED) for each in seen)
+
+
+def write_turned(path, orientation):
+    """A 7 x 5 file that its EXIF turns into a 5 x 7 image, if orientation is 6: its red corner."""
+    image = Image.new("RGB", (7, 5))
+    image.putpixel((0, 0), (255, 0, 0))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(path, exif=exif)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "webp"])
+def test_a_photograph_is_turned_as_its_exif_says(tmp_path, suffix):
+    write_folder(tmp_path)
+    (tmp_path / "train" / "C" / "00.png").unlink()
+    path = tmp_path / "train" / "C" / f"00.{suffix}"
+    write_turned(path, 6)  # turned by a quarter to the right
+    with Image.open(path) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    part = load("folder", tmp_path, "train", val_fraction=0)
+    where = np.random.RandomState(42).permutation(24).tolist().index(0)
+    assert expected.shape == (7, 5, 3) and expected[0, 4, 0] > 50
+    assert np.array_equal(pixels(part.images)[where], expected)
+    write_turned(path, 1)  # the first file is the odd one, and it is named
+    with pytest.raises(ValueError, match=rf"^{path} is 7 x 5 pixels, not 5 x 7"):
+        load("folder", tmp_path, "train")
+
+
+def bomb(path):
+    """The header of a PNG with far too many pixels."""
+    raw = bytearray(path.read_bytes())
+    raw[16:24] = struct.pack(">II", 20_000, 20_000)
+    raw[29:33] = struct.pack(">I", zlib.crc32(raw[12:29]))
+    return bytes(raw)
+
+
+@pytest.mark.parametrize("spoil", [
+    bomb,
+    lambda path: bomb(path)[:16] + struct.pack(">II", 10_000, 10_000),
+    lambda path: path.read_bytes().replace(b"IHDR", b"IHDX"),
+    lambda path: path.read_bytes()[:40] + b"\xff" * 30,
+    lambda path: b"BM" + bytes(60)], ids=["bomb", "cut", "no header", "spoilt", "zeros"])
+def test_a_damaged_header_is_named(tmp_path, spoil):
+    write_folder(tmp_path)
+    path = tmp_path / "train" / "C" / "05.png"
+    path.write_bytes(spoil(path))
+    with pytest.raises(RuntimeError, match=rf"^unreadable image {path} \(.*\); replace it$"):
+        load("folder", tmp_path, "train", val_fraction=0)
+
+
 # --- Tiny ImageNet
 
 
@@ -511,7 +668,7 @@ def test_only_the_chosen_images_are_decoded_behind_a_quiet_bar(tmp_path, monkeyp
     def bar(files, **options):
         shown.append(([Path(file).name for file in files], options["disable"]))
         return files
-    monkeypatch.setattr(data, "tqdm", bar)
+    monkeypatch.setattr(readers, "tqdm", bar)
     load("tiny-imagenet", tmp_path, "val", val_fraction=0.4)
     files = sorted(path.name for path in folder.glob("train/*/images/*"))
     assert shown == [([files[i] for i in split_of(15, 0.4)["val"]], None)]

@@ -146,7 +146,7 @@ def run(trained, tmp_path):
 @pytest.fixture
 def summary(monkeypatch):
     """Judging that only loads: the numbers are hashes of the weights it would have judged."""
-    def load_alone(config, label, work, finished, load):
+    def load_alone(config, label, work, finished, load, *_):
         return {"scores": {which: hashlib.sha256(b"".join(
             tensor.numpy().tobytes() for tensor in model.state_dict().values())).hexdigest()
             for which, model in load(10).items()}, "train data": finished["data"]}

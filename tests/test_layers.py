@@ -14,7 +14,9 @@ MODULES = {str(path.relative_to(REPO / "frlib").with_suffix("")).replace("/", ".
            for path in sorted((REPO / "frlib").rglob("*.py"))}
 OUTSIDE = {  # what the science and the bottom of run may use beyond the standard library
     "__init__": set(), "run.config": {"yaml"}, "run.files": {"numpy", "torch"},
-    "data": {"numpy", "torch", "torchvision", "sklearn", "PIL", "tqdm"}, "models": {"torch"},
+    "data": {"numpy", "torch"}, "models": {"torch"},
+    "checkpoints": {"torch", "safetensors"},
+    "readers": {"numpy", "torch", "torchvision", "sklearn", "PIL", "tqdm", "filelock"},
     "attacks": {"torch"}, "spectral": {"torch"}, "averaging": {"torch"},
     "run.cost": {"psutil", "torch"}, "run.distributed": {"torch"}, "run.published": {"torch"},
     "publish.plots": {"numpy", "matplotlib"}, "losses": {"torch"}, "run.provenance": {"torch"},

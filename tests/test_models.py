@@ -1,13 +1,16 @@
 """Architectures as published, a frozen copy that is the same function, a loader that is safe."""
 
+import gzip
 import importlib.util
 import os
 import pickle
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from frlib import data, evaluate
@@ -275,6 +278,15 @@ WRAPPED = {
                                          "mu": torch.ones(3), "sigma": torch.ones(3)},
     "swa counter": lambda w: {f"module.{k}": v for k, v in w.items()}
     | {"n_averaged": torch.tensor(3)},
+    "Sequential(normalise, network)": lambda w: {"0.mean": torch.ones(3), "0.std": torch.ones(3)}
+    | {f"1.{k}": v for k, v in w.items()},
+    "_orig_mod.": lambda w: {"model": {f"_orig_mod.module.net.{k}": v for k, v in w.items()}},
+    "a layer that normalises": lambda w: w | {"normalize.mean": torch.ones(3)},
+    "numbers beside them": lambda w: w | {"epoch": 3, "accuracy": 0.5, "name": "at"},
+    "NumPy's numbers": lambda w: {"model_state_dict": w, "epoch": np.int64(3),
+                                  "best": np.float32(0.5), "done": np.bool_(True)},
+    "one dict, whatever its name": lambda w: {"robust_net": w, "optimizer": {"state": {}}},
+    "the same twice": lambda w: w | {f"module.{k}": v for k, v in w.items()},
     "no batch counters": lambda w: {k: v for k, v in w.items() if "num_batches" not in k},
 }
 
@@ -295,6 +307,15 @@ def test_weights_without_mean_and_std_leave_the_models_own(tmp_path, weights):
     assert torch.equal(model.conv1.weight, weights["conv1.weight"])
     assert model.mean.flatten().tolist() == pytest.approx(mean)
     assert model.std.flatten().tolist() == pytest.approx(std)
+
+
+@pytest.mark.parametrize(("inside", "message"), [
+    ({"std": (0.2, 0, 0.2)}, r"std = \(0.2, 0, 0.2\): must be above 0"),
+    ({"std": (-1, 1, 1)}, "must be above 0"), ({"mean": (0, 0)}, "mean = .*: must be three finite"),
+    ({"mean": (0, 0, float("nan"))}, "three finite numbers")])
+def test_a_normalisation_that_is_none_is_refused(inside, message):
+    with pytest.raises(ValueError, match=message):
+        create("resnet8-16", **{"mean": (0, 0, 0), "std": (1, 1, 1), **inside})
 
 
 @pytest.mark.parametrize(("name", "classes", "message"), [
@@ -335,6 +356,49 @@ def test_a_missing_file_is_named(tmp_path):
     for path in (tmp_path / "nothing.pt", tmp_path):
         with pytest.raises(FileNotFoundError, match=f"no checkpoint at {re.escape(str(path))}"):
             load_checkpoint(create("resnet8-16"), path)
+
+
+def test_safetensors_are_read_under_any_name(tmp_path, weights):
+    path = tmp_path / "weights.pt"
+    save_file({f"module.{k}": v for k, v in weights.items()}, path)
+    assert loads(path, weights)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ValueError, match=f"{path}: damaged"):
+        load_checkpoint(create("resnet8-16"), path)
+
+
+def test_of_several_networks_one_is_read_and_said(tmp_path, weights, caplog):
+    path, other = tmp_path / "weights.pt", {k: v + 1 for k, v in weights.items()}
+    torch.save({"ema": other, "model": weights}, path)
+    assert loads(path, weights)
+    assert caplog.messages == [f"{path}: read are the weights under 'model'; 'ema' are there, too"]
+    for content, message in (
+            ({"g": weights, "d": other}, "but 2 of them; its keys: 'g', 'd'; save model.state"),
+            (weights | {f"model.{k}": v for k, v in other.items()}, "more than once, as in model")):
+        torch.save(content, path)
+        with pytest.raises(ValueError, match=message):
+            load_checkpoint(create("resnet8-16"), path)
+
+
+@pytest.mark.parametrize(("write", "message"), [
+    (lambda path, model: path.write_bytes(b""), "an empty file"),
+    (lambda path, model: path.write_text(" <!DOCTYPE html>\n<title>Sign in"), "a web page"),
+    (lambda path, model: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:"
+                                         "4d7a\nsize 12345\n"), "a Git LFS pointer.*git lfs pull"),
+    (lambda path, model: path.write_text("epoch 3"), "neither in the format of torch.save nor"),
+    (lambda path, model: path.write_bytes(gzip.compress(b"weights")), "an archive; unpack it"),
+    (lambda path, model: np.savez(open(path, "wb"), a=np.ones(2)), "a zip archive of a.npy; unp"),
+    (lambda path, model: torch.jit.script(nn.Linear(1, 1)).save(str(path)), "TorchScript.*save mo"),
+    (lambda path, model: torch.save(model, path), "frlib.models.BasicBlock.*state_dict.. alone"),
+    (lambda path, model: torch.save({"epoch": 3, "loss": 0.5}, path), "its keys: 'epoch', 'loss'"),
+])
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:unclosed file")
+def test_a_file_that_is_something_else_is_told_what_it_is(tmp_path, write, message):
+    path = tmp_path / "weights.pt"
+    write(path, create("resnet8-16"))
+    with pytest.raises(ValueError, match=rf"^{path}: .*{message}") as raised:
+        load_checkpoint(create("resnet8-16"), path)
+    assert "weights_only" not in str(raised.value)
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"state_dict": [1]}, torch.ones(2)])

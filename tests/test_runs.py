@@ -46,7 +46,7 @@ def images(root, *, classes, count, seed):
 def settings(tmp_path, own_root):
     """Makes configs whose runs and images are this test's own."""
     (own_root / "of-images.yaml").write_text(PRESET)
-    return lambda data_root="", **changes: config.load(
+    return lambda data_root="data", **changes: config.load(
         "of-images.yaml", data_root=str(data_root), runs_dir=str(tmp_path / "runs"), **changes)
 
 
@@ -63,8 +63,26 @@ def test_a_run_and_its_result_are_not_served_for_other_images(tmp_path, settings
     with pytest.raises(FileExistsError, match="exists and differs in data_files"):
         evaluate_run.judge(settings(theirs))
     shutil.rmtree(ours / "train")
-    with pytest.raises(FileNotFoundError, match="folder: no folder .*train"):
+    with pytest.raises(FileNotFoundError, match="no folder .*train: set data_root"):
         train.train(settings(ours))
+
+
+def test_what_was_listed_by_names_and_sizes_is_compared_by_its_images(tmp_path, settings):
+    """As runs and results once were: they stay as long as their images do."""
+    ours = settings(images(tmp_path / "a", classes=4, count=6, seed=0))
+    run, path = train.train(ours), evaluate_run.result_path(ours)
+    result = {**evaluate_run.judge(ours), "data_files": "0123456789ab"}
+    files.write_json(path, result)
+    facts = files.read_json(run.dir / "config.json")
+    files.write_json(run.dir / "config.json", {**facts, "data_files": "0123456789ab"})
+    assert train.train(ours).dir == run.dir and evaluate_run.judge(ours) == result
+    for part in ("train", "test"):
+        for path in (tmp_path / "a" / part).rglob("*.png"):
+            Image.new("RGB", (8, 8)).save(path)
+    with pytest.raises(RuntimeError, match="data_files = '0123456789ab' there, 'sha256:.*--redo"):
+        train.train(ours)
+    with pytest.raises(FileExistsError, match="exists and differs in data_files"):
+        evaluate_run.judge(ours)
 
 
 def test_only_data_without_published_sums_is_listed(tmp_path):
@@ -81,6 +99,19 @@ def test_too_few_classes_for_autoattack_are_refused_before_training(tmp_path, se
     root = images(tmp_path / "few", classes=3, count=6, seed=0)
     with pytest.raises(ValueError, match="3 classes: AutoAttack, which judges every run, needs"):
         train.train(settings(root))
+
+
+@pytest.mark.parametrize(("count", "changes", "message"), [
+    (1, {"train_size": 0}, "all 4 training images train: none is left to choose .* at least 6"),
+    (6, {"judge_images": 9}, "9 images asked for, the split has 8; set judge_images to no more"),
+    (6, {"judge_images": 0, "aa_images": 9}, "the split has 8; set aa_images to no more"),
+    (6, {"aa_images": 5}, "the split has 4; set aa_images to no more"),
+    (6, {"train_size": 23}, "the split has 22; set train_size to no more"),
+    (6, {"curve_images": 3}, "the split has 2; set curve_images to no more")])
+def test_too_few_images_are_refused_before_training(tmp_path, settings, count, changes, message):
+    root = images(tmp_path / "few", classes=4, count=count, seed=0)
+    with pytest.raises(ValueError, match=message):
+        train.train(settings(root, **changes))
 
 
 @pytest.mark.parametrize(("facts", "message"), [

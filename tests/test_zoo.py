@@ -1,5 +1,7 @@
 """Files in the forms that RobustBench publishes, read into our networks; bad names and files."""
 
+import json
+import re
 from pathlib import Path
 
 import papermill
@@ -80,6 +82,45 @@ def test_an_own_file_is_normalised_by_what_it_holds(tmp_path, names):
     assert torch.equal(zoo.load("mine:resnet8-16", tmp_path / "own.pt")(x), model(x))
 
 
+@torch.no_grad()
+def test_an_own_file_is_normalised_as_it_is_told(tmp_path):
+    inside = {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 1)}
+    model, x = models.create("resnet8-16", **inside).eval(), torch.rand(2, 3, 32, 32)
+    weights = {k: v for k, v in model.state_dict().items() if k not in inside}
+    torch.save(weights, tmp_path / "own.pt")
+    given = {"path": tmp_path / "own.pt", "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 1]}
+    assert torch.equal(zoo.load("mine:resnet8-16", given)(x), model(x))
+    torch.save(weights | {"mean": torch.ones(3), "std": torch.zeros(3)}, tmp_path / "own.pt")
+    assert torch.equal(zoo.load("mine:resnet8-16", given)(x), model(x))
+    with pytest.raises(ValueError, match=r"own.pt: std = .*must be above 0"):
+        zoo.load("mine:resnet8-16", tmp_path / "own.pt")
+
+
+@pytest.mark.parametrize(("name", "wrong", "message"), [
+    ("mine:resnet18", {"mean": [0.5] * 3}, "give both mean and std"),
+    ("mine:resnet18", {"mean": [125, 123, 114], "std": [63, 62, 67]}, r"mean .*in \[0, 1\].*255"),
+    ("mine:resnet18", {"mean": [0.5] * 3, "std": [0.2, 0, 0.2]}, "std .*three numbers above 0"),
+    ("mine:resnet18", {"mean": [0.5], "std": [0.2]}, "three numbers"),
+    ("mine:resnet18", {"means": [0.5] * 3}, "must be a path, or .'path'"),
+    ("mine:resnet18", {"path": 3}, "must be a path"),
+    ("Standard", {"mean": [0.5] * 3, "std": [0.2] * 3}, "normalisation is known"),
+])
+def test_a_wrong_normalisation_is_refused_before_any_work(name, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        zoo.check({name: {"path": "own.pt", **wrong}}, "cifar10")
+
+
+@pytest.mark.parametrize(("name", "correct", "total", "classes", "message"), [
+    ("mine:resnet18", 43, 500, 10, "8.6 % on 500 images, no better than chance among 10 .*'mean'"),
+    ("mine:resnet18", 290, 500, 10, None), ("mine:resnet18", 43, 500, 100, None),
+    ("Wu2020Adversarial", 427, 500, 10, None), ("Wu2020Adversarial", 6, 10, 10, None),
+    ("Wu2020Adversarial", 290, 500, 10, "58.0 % on 500 .*published are 85.36 %: .*another network"),
+    ("Wu2020Adversarial", 0, 0, 10, None)])
+def test_a_clean_accuracy_far_too_low_is_doubted(name, correct, total, classes, message):
+    said = zoo.doubts(name, correct, total, classes)
+    assert bool(said) == bool(message) and all(re.search(message, text) for text in said)
+
+
 def test_weights_of_another_network_are_refused(published):
     with pytest.raises(ValueError, match="weights of another architecture"):
         zoo.load("Standard", published("resnet18")[1])
@@ -121,12 +162,17 @@ def test_the_benchmark_notebook_judges_it_or_stops_before_any_work(tmp_path):
     def execute(path):
         papermill.execute_notebook(
             REPO / "notebooks" / "04_attack_benchmark.ipynb", tmp_path / "out.ipynb",
-            {"checkpoints": {"mine:resnet8-16": str(path)}, "runs_dir": str(runs)},
+            {"checkpoints": {"mine:resnet8-16": {
+                "path": str(path), "mean": [0.5] * 3, "std": [0.25] * 3}}, "runs_dir": str(runs)},
             progress_bar=False)
         return (tmp_path / "out.ipynb").read_text()
 
     with pytest.raises(papermill.PapermillExecutionError, match="no checkpoint at"):
         execute(tmp_path / "no.pt")
     assert not runs.exists()
-    assert execute(own).count("<td>published-mine-resnet8-16</td>") == 3
-    assert (runs / "results" / "smoke" / "published-mine-resnet8-16" / "seed0.json").is_file()
+    executed = execute(own)
+    assert executed.count("<td>published-mine-resnet8-16</td>") == 3
+    file = runs / "results" / "smoke" / "published-mine-resnet8-16" / "seed0.json"
+    result = json.loads(file.read_text())
+    assert result["model"]["mean"] == [0.5] * 3 and len(result["warnings"]) == 1
+    assert "WARNING, published-mine-resnet8-16: clean accuracy" in executed

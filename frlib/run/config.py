@@ -44,7 +44,6 @@ TRAININGS = tuple(dict.fromkeys(trained for trained, _ in METHODS.values()))
 ATTACKED = tuple(dict.fromkeys(run for run, _ in METHODS.values() if run != "natural"))
 AVERAGED = tuple(run for run, which in METHODS.values() if which.startswith("swa"))
 REGULARISED = ("at-fr", "at-sar")
-DATASETS = ("digits", "cifar10", "cifar100", "svhn", "tiny-imagenet", "folder")
 MODELS = ("resnet18", "preactresnet18", "wrn-34-10", "wrn-28-10", "resnet18-16", "resnet8-16",
           "resnet8-32")
 # What each method's own code trains with: `recipe: official`, whatever the preset says. Rice et al.
@@ -73,6 +72,13 @@ SHOWN.maxlevel = 2
 
 
 GIVEN: dict[str, dict] = {}  # presets that `from_parameters` was given: their settings by name
+
+
+def datasets() -> tuple[str, ...]:
+    """The data sets registered by now; torch is imported when the first dataset is checked."""
+    from frlib import data
+
+    return tuple(data.DATASETS)
 
 
 def knob(default, doc, *, choices=None, low=None, high=None, group="train", of=()):
@@ -109,7 +115,7 @@ class Config:
     job_minutes: int = knob(240, "its time limit; a killed run goes on from its checkpoint", low=1,
                             group="place")
 
-    dataset: str = knob("cifar10", "name of the data set", choices=DATASETS)
+    dataset: str = knob("cifar10", "name of the data set", choices=datasets)
     train_size: int = knob(0, "training images used, 0: all of the split", low=0)
     flip: bool = knob(True, "random horizontal flips, besides the random crops")
     model: str = knob("wrn-34-10", "architecture", choices=MODELS)
@@ -230,6 +236,7 @@ class Config:
 
 
 FIELDS = {f.name: f for f in dataclasses.fields(Config)}
+PATHS = {"data_root": "data", "runs_dir": "runs"}  # folders, and what the pipeline calls them
 TRAINING, JUDGING = ({name for name, f in FIELDS.items() if f.metadata["group"] == group}
                      - {"method", "seed"} for group in ("train", "judge"))  # a label may change
 
@@ -499,9 +506,13 @@ def _check(key: str, value):
         value = os.fspath(value)
     shown = f"{key} = {SHOWN.repr(value)}"
     if type(value) is not kind:
-        raise ValueError(f"{shown}: must be of type {kind.__name__} ({meta['doc']})")
-    if meta["choices"] and value not in meta["choices"]:
-        raise ValueError(f"{shown}: choose one of {', '.join(meta['choices'])}")
+        hint = "; write a folder whose name reads as a number as './name'" if key in PATHS else ""
+        raise ValueError(f"{shown}: must be of type {kind.__name__} ({meta['doc']}){hint}")
+    if key in PATHS and not value:
+        raise ValueError(f"{shown}: must name a folder ({meta['doc']})")
+    choices = meta["choices"]() if callable(meta["choices"]) else meta["choices"]
+    if choices and value not in choices:
+        raise ValueError(f"{shown}: choose one of {', '.join(choices)}")
     low, high = meta["low"], meta["high"]
     if kind in (int, float) and not ((low is None or value >= low) and abs(value) != math.inf
                                      and (high is None or value <= high)):

@@ -131,16 +131,19 @@ def judge(config: Config, *, redo: bool = False) -> dict:
         other.removeprefix("swa-"): load_model(run, other, classes)})
 
 
-def judge_checkpoint(name: str, path: str | Path, config: Config, *, redo: bool = False) -> dict:
+def judge_checkpoint(name: str, file: str | Path | dict, config: Config, *,
+                     redo: bool = False) -> dict:
     """The result of weights from elsewhere, under the same attacks on the same images as `judge`.
 
     `name` is one that `published.find` knows: "Wu2020Adversarial", or "mine:resnet18" for a
-    file of your own. It is stored as the result of the label `published.label(name)`, with what is
-    judged otherwise than in the preset, as "published-x@judge_images=40". Raises what
-    `published.check` and `published.load` raise, and FileExistsError as `judge` does.
+    file of your own; `file` is its path, or more (`published.given`). A clean accuracy far below
+    the published one, or at chance, is among the result's warnings. It is stored as the result of
+    the label `published.label(name)`, with what is judged otherwise than in the preset, as
+    "published-x@judge_images=40". Raises what `published.check` and `published.load` raise, and
+    FileExistsError as `judge` does.
     """
-    published.check({name: path}, config.dataset)
-    entry, path = published.find(name), resolve(path)
+    published.check({name: file}, config.dataset)
+    entry, path = published.given(name, file)
     settings = ("dataset", "seed", "judge_eps", "judge_images", "aa_images", "judge_batch")
     identity = {"config": {key: getattr(config, key) for key in settings},
                 "checkpoint_sha256": file_checksum(path),
@@ -151,7 +154,7 @@ def judge_checkpoint(name: str, path: str | Path, config: Config, *, redo: bool 
              "published": {"clean": entry.clean, "aa": entry.autoattack, "eps": entry.eps}}
     label = published.label(name) + config.changed(JUDGING | {"dataset"})
     return _stored(config, label, identity, about, {}, redo,
-                   lambda classes: {"": published.load(name, path, classes)})
+                   lambda classes: {"": published.load(name, file, classes)})
 
 
 def _stored(config, label, identity, about, finished, redo, load) -> dict:
@@ -159,19 +162,21 @@ def _stored(config, label, identity, about, finished, redo, load) -> dict:
     files = data.listing(config.dataset, resolve(config.data_root))
     text = json.dumps({**identity, "data_files": files} if files else identity)
     identity, path = json.loads(text), result_path(config, label)
-    if (stored := kept(path, identity, redo=redo)) is not None:
+    if (stored := kept(path, identity, redo=redo, config=config)) is not None:
         return stored
     run = resolve(config.runs_dir) / config.preset_name / label / f"seed{config.seed}"
     work = run / "judge" / hashlib.sha256(text.encode()).hexdigest()[:12]
     with lock(work), evaluate.full_precision():
         result = {"preset": config.preset_name, "label": label, "seed": config.seed, **about,
-                  **_judge(config, label, work, finished, lambda classes: _finite(load(classes))),
+                  **_judge(config, label, work, finished, lambda classes: _finite(load(classes)),
+                           identity.get("model", {}).get("name", "")),
                   **identity}
         write_json(path, result)
     return result
 
 
-def kept(path: Path, identity: dict, *, redo: bool = False) -> dict | None:
+def kept(path: Path, identity: dict, *, redo: bool = False,
+         config: Config | None = None) -> dict | None:
     """What is stored there, if it has this identity; None if nothing is.
 
     FileExistsError when it differs in more than "numerics", for which there is a warning. With
@@ -186,7 +191,8 @@ def kept(path: Path, identity: dict, *, redo: bool = False) -> dict | None:
         return None
     stored = read_json(path)
     differing = [key for key in identity if key != "numerics"
-                 and stored.get(key) != identity[key]]
+                 and stored.get(key) != identity[key]
+                 and not (key == "data_files" and config and _same_images(config, stored))]
     if differing:
         raise FileExistsError(f"{path} exists and differs in {', '.join(differing)}; results "
                               "are never overwritten: move it aside with --redo, or choose "
@@ -195,6 +201,15 @@ def kept(path: Path, identity: dict, *, redo: bool = False) -> dict | None:
         log.warning("%s: today's code gives other numbers (%s changed since); --redo computes it "
                     "again", path, " and ".join(old))
     return stored
+
+
+def _same_images(config: Config, stored: dict) -> bool:
+    """Whether a result from before contents were listed is one of today's test images."""
+    listed = stored.get("data_files")
+    if not listed or listed.startswith(data.LISTED):
+        return False
+    test = data.load(config.dataset, resolve(config.data_root), "test")
+    return stored["data"]["test"] == test.take(config.judge_images).checksum
 
 
 def _finite(models: dict) -> dict:
@@ -209,14 +224,16 @@ def _finite(models: dict) -> dict:
     return models
 
 
-def _judge(config, label, work, finished, load) -> dict:
+def _judge(config, label, work, finished, load, theirs) -> dict:
     """Every attack on the model "" that `load` gives, and on the run's "best" or "last", if any.
 
-    On the latter AutoAttack runs only with `aa_both`.
+    On the latter AutoAttack runs only with `aa_both`. theirs: the name of a checkpoint from
+    elsewhere, "" for one of ours.
     """
     device = device_for_work(config)
     cost.settle(config.threads, fast=config.fast)
-    test = data.load(config.dataset, resolve(config.data_root), "test").take(config.judge_images)
+    test = data.load(config.dataset, resolve(config.data_root), "test")
+    test = test.take(config.judge_images, "judge_images")
     x, y = test.to(device).x, test.labels.to(device)
     found = {which: model.to(device) for which, model in load(len(test.classes)).items()}
     model = found[""]
@@ -226,7 +243,7 @@ def _judge(config, label, work, finished, load) -> dict:
     found = {which: models.freeze(m, fast=config.fast) for which, m in found.items()}
     right = {which: evaluate.correct(m, x, y, batch_size=config.judge_batch)
              for which, m in found.items()}
-    model, first = found[""], slice(config.aa_images or len(y))
+    model, first = found[""], slice(len(test.take(config.aa_images, "aa_images")))
     print(f"{label}: AutoAttack takes "
           f"{forecast(model, x[first], y[first], int(right[''][first].sum()), config)}")
 
@@ -263,13 +280,18 @@ def _judge(config, label, work, finished, load) -> dict:
             count, total, *_ = done["scores"][name].values()
             log.info("%s seed %d %s: %d of %d", label, config.seed, name, count, total)
     scores = done["scores"]
+    warnings = list(dict.fromkeys(
+        told for name in scores for told in scores[name].pop("warnings", [])))
+    if theirs:
+        warnings += published.doubts(theirs, scores["clean"]["correct"], len(y), len(test.classes))
+    for warning in warnings:
+        log.warning("%s: %s", label, warning)
     return {
         "scores": {name: scores[name] for name in ATTACKS},
         **{which: {name: scores[f"{which} {name}"] for name in ATTACKS
                    if f"{which} {name}" in scores} for which in others},
         "zero_gradient": scores["zero gradient"],
-        "warnings": list(dict.fromkeys(
-            told for name in scores for told in scores[name].pop("warnings", []))),
+        "warnings": warnings,
         "roughness": [round(v, 5) for v in roughness],
         "data": {"train": finished.get("data"), "test": test.checksum},
         "seconds": {"train": finished.get("seconds"), "judge": round(done["seconds"], 1)},

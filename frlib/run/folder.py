@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from frlib import data
 from frlib.run.config import Config, resolve
 from frlib.run.files import atomic, read_json, read_tensors
 
@@ -95,7 +96,8 @@ def check(run: Run, facts: dict) -> None:
     stored = {**as_stored(Config().group("train")), **read_json(path)}
     wanted = as_stored({**run.config.group("train"), **facts})
     differing = [f"{k} = {stored.get(k)!r} there, {v!r} asked for" for k, v in wanted.items()
-                 if stored.get(k) != v and k != "numerics"]
+                 if stored.get(k) != v and k != "numerics"
+                 and not (k == "data_files" and _same_images(run, stored.get(k)))]
     if differing:
         raise RuntimeError(f"{run.dir} holds a run with other settings ({'; '.join(differing)}); "
                            "choose another runs_dir, or move it aside with --redo")
@@ -105,6 +107,15 @@ def check(run: Run, facts: dict) -> None:
         if not run.finished:
             raise RuntimeError(f"{told}, and it cannot go on with other code")
         log.warning("%s", told)
+
+
+def _same_images(run: Run, listed: str) -> bool:
+    """Whether a finished run from before contents were listed has today's training images."""
+    if not run.finished or not listed or listed.startswith(data.LISTED):
+        return False
+    train = data.load(run.config.dataset, resolve(run.config.data_root), "train")
+    return read_json(run.dir / "finished.json").get("data") == \
+        train.take(run.config.train_size).checksum
 
 
 def as_stored(content: dict) -> dict:

@@ -11,8 +11,9 @@ Cui2023Decoupled and Chen2024Data from model_info/cifar10/Linf/ (6beba02, 34dda3
 from __future__ import annotations
 
 import difflib
+import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
@@ -91,22 +92,76 @@ def find(name: str) -> Entry:
     )
 
 
-def load(name: str, path: str | Path, num_classes: int = 10) -> nn.Module:
-    """The network `name` (see `find`) with the weights of the file `path`, in eval mode.
+def given(name: str, file: str | Path | dict) -> tuple[Entry, Path]:
+    """The entry and the path of one of {name: file}, where a file is its path or says more.
 
-    A known name is normalised as the table says, whatever its file holds; a file of your own by the
-    mean and std (or mu and sigma) in it, if it has them. Raises what `find` and
-    `models.load_checkpoint` raise.
+    {"path": "mine.pt", "mean": [0.49, 0.48, 0.45], "std": [0.25, 0.24, 0.26]} names the
+    normalisation, for images in [0, 1], of a file of your own that does not hold it. Raises what
+    `find` raises, and ValueError for another key, or a mean or std that cannot be.
     """
     entry = find(name)
+    if isinstance(file, str | Path):
+        return entry, resolve(file)
+    inside = {key: file[key] for key in ("mean", "std") if key in file}
+    if not isinstance(file.get("path"), str | Path) or set(file) - {"path", *inside}:
+        raise ValueError(f"checkpoint {name!r}: {file!r} must be a path, or {{'path': ..., "
+                         "'mean': [r, g, b], 'std': [r, g, b]}")
+    if inside and name in KNOWN:
+        raise ValueError(f"checkpoint {name!r}: its normalisation is known; give its path alone")
+    if len(inside) == 1:
+        raise ValueError(f"checkpoint {name!r}: give both mean and std, or neither")
+    for key, values in inside.items():
+        if not isinstance(values, list | tuple) or len(values) != 3 or not all(
+                type(v) in (int, float) and 0 <= v <= (1 if key == "mean" else math.inf)
+                for v in values) or (key == "std" and not all(0 < v < math.inf for v in values)):
+            span = "in [0, 1]" if key == "mean" else "above 0"
+            raise ValueError(f"checkpoint {name!r}: {key} = {values!r}: must be three numbers "
+                             f"{span}, of images in [0, 1]; divide those of 0 to 255 by 255")
+    inside = {key: tuple(map(float, values)) for key, values in inside.items()}
+    return replace(entry, **inside), resolve(file["path"])
+
+
+def load(name: str, file: str | Path | dict, num_classes: int = 10) -> nn.Module:
+    """The network `name` (see `find`) with the weights of the `file` (see `given`), in eval mode.
+
+    A known name is normalised as the table says, whatever its file holds; a file of your own as
+    `file` says, else by the mean and std (or mu and sigma) in it, if it has them. Raises what
+    `given` and `models.load_checkpoint` raise.
+    """
+    entry, path = given(name, file)
     inside = {"mean": entry.mean, "std": entry.std}
-    if name not in KNOWN:
+    if name not in KNOWN and entry.mean is None:
         weights = models.read_weights(path)
         inside = {ours: weights[theirs].flatten().tolist() for ours, theirs in
                   (("mean", "mean"), ("mean", "mu"), ("std", "std"), ("std", "sigma"))
                   if theirs in weights}
-    model = models.create(entry.architecture, num_classes=num_classes, **inside)
+    try:
+        model = models.create(entry.architecture, num_classes=num_classes, **inside)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     return models.load_checkpoint(model, path).eval()
+
+
+def doubts(name: str, correct: int, total: int, classes: int) -> list[str]:
+    """What a clean accuracy says against the file: [] unless it is far too low.
+
+    Too low is what chance gives, or five points below the published figure, each with three
+    standard errors of `total` images.
+    """
+    def error(share):
+        return 3 * (share * (1 - share) / total) ** 0.5
+
+    share, published = correct / max(total, 1), find(name).clean
+    if total and share < 1 / classes + error(1 / classes):
+        found = f"no better than chance among {classes} classes"
+    elif total and published and share < published / 100 - 0.05 - error(published / 100):
+        found = f"published are {published:.2f} %"
+    else:
+        return []
+    advice = "is it the file of another network?" if name in KNOWN else \
+        "a network trained on normalised images needs their mean and std: {'path': ..., " \
+        "'mean': [r, g, b], 'std': [r, g, b]}"
+    return [f"clean accuracy is {100 * share:.1f} % on {total} images, {found}: {advice}"]
 
 
 def label(name: str) -> str:
@@ -115,19 +170,19 @@ def label(name: str) -> str:
 
 
 def check(checkpoints: dict, dataset: str) -> None:
-    """Whether {name: path} can be judged on this data set: raises, and reads no weights.
+    """Whether {name: file} can be judged on this data set: raises, and reads no weights.
 
-    ValueError for what is no such dict, an unknown name, or a known one and other data than it was
-    trained on; FileNotFoundError for a missing file.
+    ValueError for what is no such dict (see `given`), an unknown name, or a known one and other
+    data than it was trained on; FileNotFoundError for a missing file.
     """
     if not isinstance(checkpoints, dict) or not all(
-            isinstance(name, str) and isinstance(path, str | Path)
-            for name, path in checkpoints.items()):
+            isinstance(name, str) and isinstance(file, str | Path | dict)
+            for name, file in checkpoints.items()):
         raise ValueError(f"checkpoints = {checkpoints!r}: must be a dict {{name: path}}")
-    for name, path in checkpoints.items():
-        find(name)
+    for name, file in checkpoints.items():
+        _, path = given(name, file)
         if name in KNOWN and dataset != DATASET:
             raise ValueError(f"checkpoint {name!r} was trained on {DATASET}; it cannot be judged "
                              f"on {dataset}: choose a preset with dataset: {DATASET}")
-        if not resolve(path).is_file():
-            raise FileNotFoundError(f"no checkpoint at {resolve(path)} (for {name!r})")
+        if not path.is_file():
+            raise FileNotFoundError(f"no checkpoint at {path} (for {name!r})")

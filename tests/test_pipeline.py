@@ -1,0 +1,52 @@
+"""What make, Snakemake and papermill pass on: the name of a folder as it was given."""
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from papermill.cli import _resolve_type
+from snakemake.cli import parse_config
+
+from frlib.run import config
+
+REPO = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize("name", ["data", "2024", "2024_01", "0123", "1e3", "true", "null", "~",
+                                  "my data", "it's", 'a "b"', "a\\b", "a: b", "-x", "a;b", ""])
+def test_make_passes_the_name_of_a_folder_as_text(name):
+    planned = subprocess.run(["make", "-n", "mini", f"DATA={name}"], cwd=REPO, text=True,
+                             capture_output=True, check=True).stdout
+    command, = (line for line in planned.splitlines() if " snakemake " in line)
+    words = shlex.split(command)
+    given = words[words.index("--config") + 1:]
+    assert parse_config(given) == {"data": [name], "preset": "mini"}
+
+
+def test_the_pipeline_passes_it_on_and_refuses_what_was_read_as_a_number():
+    def plan(*given):
+        return subprocess.run([sys.executable, "-m", "snakemake", "-n", "-p", "--config", *given],
+                              cwd=REPO, text=True, capture_output=True, timeout=120)
+    planned = plan('data=["2024_01"]', "runs=my runs")
+    assert planned.returncode == 0, planned.stderr
+    for part in ("--data-root 2024_01 --runs-dir 'my runs'",
+                 "-r data_root 2024_01 -r runs_dir 'my runs'"):
+        assert part in planned.stdout + planned.stderr
+    for given, message in (("data=2024_01", "data_root = 202401: must be of type str"),
+                           ('data=[""]', "data_root = '': must name a folder"),
+                           ("runs=", "runs_dir = '': must name a folder")):
+        refused = plan(given)
+        assert refused.returncode and message in refused.stdout + refused.stderr
+
+
+@pytest.mark.parametrize("name", ["2024", "2024_01", "0123", "1e3", "True"])
+def test_a_notebook_refuses_a_folder_that_papermill_read_as_a_number(name):
+    for key in config.PATHS:
+        with pytest.raises(ValueError, match=f"{key} = .*must be of type str .* as './name'"):
+            config.from_parameters({key: _resolve_type(name)}, method="at")
+        for text in (name, _resolve_type(f"./{name}")):
+            assert getattr(config.from_parameters({key: text}, method="at"), key) == text
+    with pytest.raises(ValueError, match="data_root = '': must name a folder"):
+        config.from_parameters({"data_root": ""}, method="at")
