@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from frlib import spectral
-from frlib.models import freeze
+from frlib.fast import freeze
 from frlib.run.files import atomic, read_tensors
 
 FEWEST_CLASSES = 4  # its targeted loss compares four logits

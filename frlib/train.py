@@ -16,7 +16,7 @@ from contextlib import ExitStack, nullcontext
 import torch
 from tqdm.auto import tqdm
 
-from frlib import attacks, averaging, data, evaluate, losses, models
+from frlib import attacks, averaging, data, evaluate, fast, losses, models
 from frlib.run import cost, distributed, folder
 from frlib.run.config import METHODS, Config, criterion, resolve
 from frlib.run.files import file_checksum, lock, read_tensors, write_json
@@ -310,7 +310,7 @@ def fast_copy(model, config: Config, device: str):
     """
     if not config.fast or config.method == "natural" or config.attack_mode == "train":
         return None
-    frozen = models.freeze(model, precision=attack_precision(config, device))
+    frozen = fast.freeze(model, precision=attack_precision(config, device))
     if device == "cuda":
         frozen.net.compile(mode="reduce-overhead", dynamic=False)
     return frozen
@@ -319,7 +319,7 @@ def fast_copy(model, config: Config, device: str):
 def score(model, curves: dict, config: Config) -> dict:
     """Clean and PGD accuracy on validation and test images, always from the same random start."""
     row = {}
-    frozen = distributed.shared(models.freeze(model, fast=config.fast)).forward  # frozen for good
+    frozen = distributed.shared(fast.freeze(model, fast=config.fast)).forward  # frozen for good
     for name, (x, y) in curves.items():
         generator = torch.Generator(x.device).manual_seed(config.seed)
         clean = evaluate.correct(frozen, x, y, batch_size=config.judge_batch)

@@ -15,6 +15,7 @@ MODULES = {str(path.relative_to(REPO / "frlib").with_suffix("")).replace("/", ".
 OUTSIDE = {  # what the science and the bottom of run may use beyond the standard library
     "__init__": set(), "run.config": {"yaml"}, "run.files": {"numpy", "torch"},
     "data": {"numpy", "torch", "torchvision", "sklearn", "PIL", "tqdm"}, "models": {"torch"},
+    "fast": {"torch"},
     "attacks": {"torch"}, "spectral": {"torch"}, "averaging": {"torch"},
     "run.cost": {"psutil", "torch"}, "run.distributed": {"torch"}, "run.published": {"torch"},
     "publish.plots": {"numpy", "matplotlib"}, "losses": {"torch"}, "run.provenance": {"torch"},

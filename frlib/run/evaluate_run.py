@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from frlib import attacks, data, evaluate, models, spectral
+from frlib import attacks, data, evaluate, fast, models, spectral
 from frlib.run import cost, published
 from frlib.run.config import METHODS, Config, resolve
 from frlib.run.files import (
@@ -171,7 +171,7 @@ def _judge(config, label, work, finished, load) -> dict:
     roughness = spectral.kernel_roughnesses(model.conv1.weight.detach()).flatten().tolist()
     cost.refuse_if_too_big(cost.training_bytes(model, x[:1], config.judge_batch), device,
                            f"lower judge_batch = {config.judge_batch}")
-    found = {which: models.freeze(m, fast=config.fast) for which, m in found.items()}
+    found = {which: fast.freeze(m, fast=config.fast) for which, m in found.items()}
     right = {which: evaluate.correct(m, x, y, batch_size=config.judge_batch)
              for which, m in found.items()}
     model, first = found["best"], slice(config.aa_images or len(y))
