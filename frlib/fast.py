@@ -1,8 +1,10 @@
-"""A frozen copy of a network, for attacks and scores: the same function, several times as fast."""
+"""A frozen copy of a network: the same function, but faster; and passes in bfloat16."""
 
 from __future__ import annotations
 
 import copy
+import logging
+from pathlib import Path
 
 import torch
 import torch.fx
@@ -12,8 +14,38 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from frlib.models import Classifier
 
+log = logging.getLogger("frlib")
+PRECISIONS = ("float32", "bfloat16")
 
-def freeze(model, *, fast: bool = True, precision: str = "float32"):
+
+def has_bfloat16(device: str) -> bool:
+    """Whether this "cuda" or "cpu" multiplies in bfloat16 itself; emulated it is very slow.
+
+    Of a CPU, the kernel's list of its instructions tells; where there is none, the answer is no.
+    """
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return False
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def autocast(device: str, precision: str):
+    """A context whose passes compute in `precision`; ValueError for another than PRECISIONS.
+
+    In bfloat16, convolutions and matrix products take rounded operands, add up in float32 and round
+    the result, which the layers after them hand on. Weights and their gradients stay float32, and
+    so does what BatchNorm computes and keeps.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision = {precision!r}: choose 'float32' or 'bfloat16'")
+    return torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def freeze(model, *, fast: bool = True, precision: str = "float32", exact: int = 0):
     """A copy of the model for attacks and evaluation: eval mode, no parameter gradients, fast.
 
     The same function as `model.eval()` up to float rounding: see `Frozen`. What is no nn.Module,
@@ -21,7 +53,7 @@ def freeze(model, *, fast: bool = True, precision: str = "float32"):
     """
     if isinstance(model, Frozen) or not isinstance(model, nn.Module):
         return model
-    return Frozen(model, fast=fast, precision=precision)
+    return Frozen(model, fast=fast, precision=precision, exact=exact)
 
 
 class Frozen(nn.Module):
@@ -30,15 +62,16 @@ class Frozen(nn.Module):
     While weights stand still, BatchNorm in eval mode is an affine map, so it is folded into the
     convolution before it (torch.fx finds the pairs); ReLUs work in place; weights are laid out
     channels-last. Only the models of `frlib.models` are folded: tracing could fix another's random
-    numbers or branches. `fast=False` leaves all that out. precision "bfloat16" runs the passes
-    under autocast: good enough for the sign of a gradient, not for a score.
+    numbers or branches. `fast=False` leaves all that out. precision "bfloat16" is `autocast`:
+    good enough for the sign of a gradient, not for a score. `exact` is how many passes run in
+    float32 all the same, counted from the last `refresh`.
     """
 
-    def __init__(self, model: nn.Module, *, fast: bool = True, precision: str = "float32"):
+    def __init__(self, model: nn.Module, *, fast: bool = True, precision: str = "float32",
+                 exact: int = 0):
         super().__init__()
-        if precision not in ("float32", "bfloat16"):
-            raise ValueError(f"precision = {precision!r}: choose 'float32' or 'bfloat16'")
-        self.precision, self.folded = precision, {}
+        autocast("cpu", precision)  # or an error here
+        self.precision, self.exact, self.passes, self.folded = precision, exact, 0, {}
         self.net = copy.deepcopy(model).eval().requires_grad_(False)
         if fast:
             if isinstance(model, Classifier):
@@ -48,9 +81,16 @@ class Frozen(nn.Module):
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            logits = self.net(x)
-        return logits.float() if self.precision == "bfloat16" else logits
+        precision = "float32" if self.passes < self.exact else self.precision
+        self.passes += 1
+        with autocast(x.device.type, precision):
+            try:
+                logits = self.net(x)
+            except torch._dynamo.exc.TorchDynamoException as error:  # of a network to be compiled
+                log.warning("torch.compile failed, attacks go on without it: %s", error)
+                self.net = copy.deepcopy(self.net)  # a copy is not compiled
+                logits = self.net(x)
+        return logits.float() if precision == "bfloat16" else logits
 
     @torch.no_grad()
     def refresh(self, model: nn.Module) -> Frozen:
@@ -67,6 +107,7 @@ class Frozen(nn.Module):
                 norm_.weight, norm_.bias)
         for name, value in [*self.net.named_parameters(), *self.net.named_buffers()]:
             value.copy_(weights[name])
+        self.passes = 0
         return self
 
 

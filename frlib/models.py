@@ -74,7 +74,8 @@ class PreActBlock(nn.Module):
 class ResNet(Classifier):
     """ResNets for 32 x 32 images and up: a 3 x 3 stem, then stages that halve the image.
 
-    resnet18 has widths 64 to 512 and blocks (2, 2, 2, 2), resnet18-16 a quarter of the widths;
+    resnet18 has widths 64 to 512 and blocks (2, 2, 2, 2), resnet18-32 half of the widths and
+    resnet18-16 a quarter;
     resnet8-16 has widths 16 to 64 and one block in each of three stages.
     """
 
@@ -161,6 +162,7 @@ ARCHITECTURES = {
     "wrn-34-10": lambda *rest: WideResNet(34, 10, *rest),
     "wrn-28-10": lambda *rest: WideResNet(28, 10, *rest),
     "resnet18-16": lambda *rest: ResNet(BasicBlock, (2, 2, 2, 2), 16, *rest),
+    "resnet18-32": lambda *rest: ResNet(BasicBlock, (2, 2, 2, 2), 32, *rest),
     "resnet8-16": lambda *rest: ResNet(BasicBlock, (1, 1, 1), 16, *rest),
     "resnet8-32": lambda *rest: ResNet(BasicBlock, (1, 1, 1), 32, *rest),
 }

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from frlib import models
+from frlib import fast, models
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -71,6 +71,15 @@ def randomise(model):
             module.weight.uniform_(0.5, 1.5)
             module.bias.normal_(0, 0.1)
     return model
+
+
+@pytest.fixture(scope="session", autouse=True)
+def asked():
+    """Trainings compute in float32 on every machine; gives the function that is switched off."""
+    real = fast.has_bfloat16
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fast, "has_bfloat16", lambda device: False)
+        yield real
 
 
 @pytest.fixture(scope="session")

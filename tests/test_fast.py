@@ -5,6 +5,7 @@ import torch
 from conftest import randomise
 from torch import nn
 
+from frlib import fast
 from frlib.fast import freeze
 from frlib.models import ARCHITECTURES, create
 
@@ -109,3 +110,29 @@ def test_gradients_flow_through_a_frozen_model_to_its_input():
     x = torch.rand(1, 3, 32, 32, requires_grad=True)
     freeze(create("resnet8-16"))(x).sum().backward()
     assert x.grad.abs().max() > 0
+
+
+def test_a_network_that_cannot_be_compiled_is_used_as_it_is(caplog):
+    def backend(graph, inputs):
+        raise OSError("no compiler")
+    frozen, x = freeze(create("resnet8-16")), torch.rand(2, 3, 32, 32)
+    expected = frozen(x)
+    frozen.net.compile(backend=backend)
+    for _ in range(2):
+        assert torch.equal(frozen(x), expected)
+    warning, = (record for record in caplog.records if record.name == "frlib")
+    assert "no compiler" in warning.getMessage()
+    assert frozen.refresh(create("resnet8-16")) is frozen
+
+
+@pytest.mark.parametrize(("listing", "expected"), [
+    ("model name : x\nflags\t\t: fpu avx2 avx512f\n", False),
+    ("flags\t\t: fpu avx512_bf16\n", True), ("flags : amx_tile amx_bf16\n", True),
+    ("Features : fp asimd\n", False), (None, False)])
+def test_the_processor_is_asked(monkeypatch, asked, listing, expected):
+    def read(path):
+        if listing is None:
+            raise FileNotFoundError(path)
+        return listing
+    monkeypatch.setattr(fast.Path, "read_text", read)
+    assert asked("cpu") is expected

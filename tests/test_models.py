@@ -20,6 +20,7 @@ PARAMETERS = {  # counted by hand from the papers' tables; WRN-34-10 is known fo
     "wrn-34-10": 46_160_474,
     "wrn-28-10": 36_479_194,
     "resnet18-16": 701_466,
+    "resnet18-32": 2_797_610,
     "resnet8-16": 78_042,
     "resnet8-32": 308_650,
 }
@@ -39,6 +40,8 @@ KEYS = {  # names in published checkpoints, and the shape of their weights
                   "block3.layer.3.bn2.running_var": (640,), "fc.bias": (10,)},
     "resnet18-16": {"conv1.weight": (16, 3, 3, 3), "layer4.1.conv2.weight": (128, 128, 3, 3),
                     "linear.weight": (10, 128)},
+    "resnet18-32": {"conv1.weight": (32, 3, 3, 3), "layer4.1.conv2.weight": (256, 256, 3, 3),
+                    "linear.weight": (10, 256)},
     "resnet8-16": {"conv1.weight": (16, 3, 3, 3), "layer3.0.conv2.weight": (64, 64, 3, 3),
                    "layer2.0.shortcut.1.weight": (32,), "linear.weight": (10, 64)},
     "resnet8-32": {"conv1.weight": (32, 3, 3, 3), "layer3.0.conv2.weight": (128, 128, 3, 3),

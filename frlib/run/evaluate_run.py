@@ -88,7 +88,7 @@ def judge(config: Config, *, redo: bool = False) -> dict:
              # not from metrics.jsonl, which has no checksum
              "history": read_tensors(run.checkpoint("last"))["state"]["history"],
              "epoch": read_tensors(run.checkpoint(which))["epoch"],
-             "attack_precision": finished.get("attack_precision"),
+             **{key: finished.get(key) for key in ("attack_precision", "update_precision")},
              "train_provenance": finished.get("provenance", {})}
     return _stored(config, config.label, identity, about, finished, redo, lambda classes: {
         "best": load_model(run, which, classes),
