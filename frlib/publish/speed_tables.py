@@ -11,7 +11,10 @@ from frlib.publish.markup import NONE, myst_table
 from frlib.run.files import read_json
 
 LOOPS = {"published": "published", "channels-last": "channels-last", "tensors": "image tensors",
-         "ours": "ours"}  # of benchmarks/speed.py
+         "ours": "ours, float32", "default": "ours, default"}  # of benchmarks/speed.py
+BOTH = ("float32", "bfloat16")
+FIRST = {"all": "all", "none": "none", "clean": "the clean images'", "first step": "and step 1",
+         "two steps": "and step 2"}  # of TRADES' attack, the passes in float32
 
 
 def speed(folder: str | Path) -> str:
@@ -20,7 +23,7 @@ def speed(folder: str | Path) -> str:
     ValueError naming the file for damaged JSON or a file that benchmarks/speed.py did not write.
     """
     tables = []
-    for path in sorted(Path(folder).glob("*.json")):
+    for path in sorted(set(Path(folder).glob("*.json")) - {Path(folder) / "precision.json"}):
         content = read_json(path)
         try:
             tables += [make(path.stem, content[part]) for part, make in
@@ -56,6 +59,81 @@ def load(folder: str | Path) -> str:
         "for all; for one of them by itself; the most memory that all processes held, what they "
         "share counted for each; how many other processes wanted a core when it began. "
         + machine, head, rows)
+
+
+def precision(folder: str | Path) -> str:
+    """The tables of `folder`/precision.json, which benchmarks/precision.py writes, or "not run".
+
+    ValueError naming the file for damaged JSON or a file that it did not write.
+    """
+    path = Path(folder) / "precision.json"
+    content = read_json(path) if path.is_file() else {}
+    try:
+        return "\n".join([_attacks(content), _inner(content), _trainings(content)])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: not of benchmarks/precision.py ({error!r}); measure again") \
+            from error
+
+
+def ascent(folder: str | Path) -> list[dict]:
+    """Lines for `plots.ascent`: the cross-entropy after each step, by network and precision."""
+    path = Path(folder) / "precision.json"
+    measured = read_json(path).get("attacks", {}) if path.is_file() else {}
+    return [{"label": f"{method}, {name}", "group": method, "style": name,
+             "epochs": range(len(values)), "values": values}
+            for method, entry in measured.items()
+            for name, values in entry["cross_entropy"].items()]
+
+
+def _attacks(content: dict) -> str:
+    rows = [[method, entry["clean"], *(entry["standing"][name] for name in BOTH),
+             entry["differing"], *(f"{entry['cross_entropy'][name][-1]:.4f}" for name in BOTH),
+             f"{100 * entry['pixels']:.1f} %"]
+            for method, entry in content.get("attacks", {}).items()]
+    return myst_table(
+        None, "precision-attacks", "The same networks, attacked in both precisions from the same "
+        "starts and judged in float32: images that are right clean, and under the attack; images "
+        "whose verdict differs; the cross-entropy that the attack reaches; pixels that differ. "
+        + _measured(content), ["Network", "Clean", "float32", "bfloat16", "Differ",
+                               "Loss, float32", "Loss, bfloat16", "Pixels"],
+        rows or [[NOT_RUN, *[NONE] * 7]])
+
+
+def _inner(content: dict) -> str:
+    rows = [[steps, FIRST[name], f"{value:.5f}", f"{100 * (value / reached['all'] - 1):+.1f} %"]
+            for steps, reached in content.get("inner", {}).items()
+            for name, value in reached.items()]
+    return myst_table(
+        None, "precision-inner", "The divergence (KL) that the attack of TRADES reaches in float32 "
+        "and in bfloat16, by the passes that stay in float32: over all images, judged in float32. "
+        + _measured(content), ["Steps", "In float32", "KL", "Beside float32"],
+        rows or [[NOT_RUN, *[NONE] * 3]])
+
+
+def _trainings(content: dict) -> str:
+    rows = [[seed, *(entry[name][key] for key in ("clean", "standing") for name in BOTH),
+             entry["bfloat16"]["standing"] - entry["float32"]["standing"]]
+            for seed, entry in content.get("training", {}).items()]
+    if len(rows) > 1:
+        columns = list(zip(*rows, strict=True))[1:]
+        rows.append(["mean", *(f"{np.mean(column):.1f}" for column in columns[:-1]),
+                     f"{np.mean(columns[-1]):+.1f} ± {np.std(columns[-1], ddof=1):.1f}"])
+    return myst_table(
+        None, "precision-training", "The same adversarial training in both precisions, seed by "
+        "seed, judged in float32: images that are right clean and under the attack; the last "
+        "column is bfloat16 less float32, its mean with the standard deviation of the seeds. "
+        + _measured(content), ["Seed", "Clean, float32", "bfloat16", "Attacked, float32",
+                               "bfloat16", "Difference"], rows or [[NOT_RUN, *[NONE] * 5]])
+
+
+def _measured(content: dict) -> str:
+    if not content:
+        return "Not measured."
+    setting = content["setting"]
+    return (f"{setting['model']}, trained on {setting['train_size']:,} images of "
+            f"{setting['dataset']} for {setting['epochs']} epochs with PGD-{setting['steps']}; "
+            f"PGD-{setting['attack_steps']} on {setting['images']:,} test images; bfloat16 "
+            f"{content['bfloat16']}. {_machine(content)}")
 
 
 def ratios(above, below) -> list[float]:
