@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from frlib.publish import plots
 from frlib.publish.claims import (
     NOT_RUN,
     TABLE1_METHOD,
