@@ -11,7 +11,7 @@ from frlib.publish.markup import NONE, myst_table
 from frlib.run.files import read_json
 
 LOOPS = {"published": "published", "channels-last": "channels-last", "tensors": "image tensors",
-         "ours": "ours, float32", "default": "ours, default"}  # of benchmarks/speed.py
+         "ours": "ours"}  # of benchmarks/speed.py
 BOTH = ("float32", "bfloat16")
 FIRST = {"all": "all", "none": "none", "clean": "the clean images'", "first step": "and step 1",
          "two steps": "and step 2"}  # of TRADES' attack, the passes in float32
@@ -151,6 +151,22 @@ def _spread(values, form: str) -> str:
     return f"{middle} [{low}, {high}]"
 
 
+def named(variant: str, entry: dict) -> str:
+    """A variant of the training step in words; a file may be older than "default"."""
+    if variant == "ours" and "default" in entry["seconds"]:
+        return "ours, float32"
+    if variant != "default":
+        return LOOPS.get(variant, variant)
+    computed = _precision(entry["setting"])
+    return f"ours, default: {computed}{' here' if computed == 'float32' else ''}"
+
+
+def _precision(setting: dict) -> str:
+    """"float32", "bfloat16", or "bfloat16 attack" where the update is in float32."""
+    attack, update = setting["attack_precision"], setting.get("update_precision", "float32")
+    return attack if attack == update else f"{attack} attack"
+
+
 def _speed_train(stem: str, part: dict) -> str:
     models = part["models"]
     memory = any("peak_mib" in entry for entry in models.values())
@@ -161,7 +177,7 @@ def _speed_train(stem: str, part: dict) -> str:
         for variant, seconds in entry["seconds"].items():
             rate = ratios([work] * len(seconds), seconds)
             share = [100 * r for r in ratios(rate, product)]
-            rows.append(["" if variant != "published" else name, LOOPS.get(variant, variant),
+            rows.append(["" if variant != "published" else name, named(variant, entry),
                          _spread(seconds, ".3g"), _spread(ratios(reference, seconds), ".2f"),
                          f"{np.median(rate):.3g}", _spread(share, ".0f")])
             if memory:
@@ -211,9 +227,10 @@ def _speed_autoattack(stem: str, part: dict) -> str:
 
 
 def _arithmetic(setting: dict) -> str:
-    plain = "float32" + (" (TF32)" if setting["tf32"] else "")
-    attack = setting["attack_precision"]
-    return plain if attack == "float32" else f"{plain}, our attack in {attack}"
+    """What a table's loops compute in; with TF32, only the loops as published use it."""
+    plain = "float32" + (" (TF32 as published)" if setting["tf32"] else "")
+    ours = _precision(setting)
+    return plain if ours == "float32" else f"{plain}, ours by default in {ours}"
 
 
 def _rounds(count: int) -> str:
