@@ -16,6 +16,15 @@ BOTH = ("float32", "bfloat16")
 FIRST = {"all": "all", "none": "none", "clean": "the clean images'", "first step": "and step 1",
          "two steps": "and step 2"}  # of TRADES' attack, the passes in float32
 
+FIGURE = """```{figure} generated/precision.svg
+:name: precision-ascent
+:alt: Cross-entropy by the steps of the attack, for each network a line in float32 and in bfloat16.
+:width: 100%
+
+The cross-entropy that the attacks of {numref}`precision-attacks` reach, step by step, in float32.
+```
+"""
+
 
 def speed(folder: str | Path) -> str:
     """A table for each part of each file `folder`/*.json; every ratio is taken from raw seconds.
@@ -69,7 +78,8 @@ def precision(folder: str | Path) -> str:
     path = Path(folder) / "precision.json"
     content = read_json(path) if path.is_file() else {}
     try:
-        return "\n".join([_attacks(content), _inner(content), _trainings(content)])
+        figure = [FIGURE] if content.get("attacks") else []
+        return "\n".join([_attacks(content), *figure, _inner(content), _trainings(content)])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not of benchmarks/precision.py ({error!r}); measure again") \
             from error
