@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from frlib import attacks, data, evaluate, fast, losses, models, train
 from frlib.run import config, cost
-from frlib.run.files import pack_flags, write_json
+from frlib.run.files import pack_flags, read_json, write_json
 from frlib.run.provenance import provenance
 
 HERE = Path(__file__).resolve().parent
@@ -55,16 +55,17 @@ def main(arguments: list[str] | None = None) -> int:
     x, y = test.x, test.labels
     first = settings("at", given.seeds[0], "float32", given)
     keys = ("model", "train_size", "epochs", "batch_size", "eps", "step_size", "steps")
-    content = {"provenance": provenance(), "bfloat16": "native" if native() else "emulated",
-               "setting": {**{key: getattr(first, key) for key in keys}, "dataset": given.dataset,
-                           "images": len(y), "attack_steps": given.attack_steps,
-                           "data": test.checksum}}
+    about = {"provenance": provenance(), "bfloat16": "native" if native() else "emulated",
+             "setting": {**{key: getattr(first, key) for key in keys}, "dataset": given.dataset,
+                         "images": len(y), "attack_steps": given.attack_steps,
+                         "data": test.checksum}}
     try:
+        content = read_json(given.out) if given.out.is_file() else {}
         for part, measure in (("attacks", attacked), ("inner", inner), ("training", trained)):
             if part in given.parts:
-                content[part] = {}
+                content[part] = {**about, "found": {}}
                 for key, entry in measure(x, y, given):
-                    content[part][key] = entry
+                    content[part]["found"][key] = entry
                     write_json(given.out, content)
                     print(part, key, {k: v for k, v in entry.items() if k != "flags"}, flush=True)
     except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
@@ -80,7 +81,8 @@ def _parse(arguments):
     add = parser.add_argument
     add("--data-root", help="folder of the official CIFAR-10; without it, scikit-learn's digits")
     add("--parts", nargs="+", default=("attacks", "inner", "training"),
-        choices=("attacks", "inner", "training"), help="what to measure (default: all)")
+        choices=("attacks", "inner", "training"), help="what to measure (default: all); the file "
+        "keeps the other parts")
     add("--methods", nargs="+", choices=METHODS, default=METHODS, help="of the attacked networks")
     add("--model", choices=config.MODELS, help="default: the preset's, as the next two")
     add("--train-size", type=int, help="training images")

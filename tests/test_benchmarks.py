@@ -221,7 +221,8 @@ def test_what_bfloat16_costs_reaches_the_book(tmp_path, monkeypatch):
             "--preset", str(tmp_path / "tiny.yaml"), "--runs-dir", str(tmp_path / "runs")]
     assert precision.main([*told, "--out", str(out)]) == 0
     content = read_json(out)
-    assert content["bfloat16"] == "emulated" and content["provenance"]["device"].startswith("CPU")
+    assert content["inner"]["bfloat16"] == "emulated"
+    assert content["inner"]["provenance"]["device"].startswith("CPU")
     runs = tmp_path / "runs" / "bfloat16"
     finished = [read_json(path) for path in runs.rglob("finished.json")]
     assert {run["update_precision"] for run in finished} == {"bfloat16"} and len(finished) == 2
@@ -232,7 +233,7 @@ def test_what_bfloat16_costs_reaches_the_book(tmp_path, monkeypatch):
     labels = [line["label"] for line in speed_tables.ascent(tmp_path)]
     assert labels == ["trades, float32", "trades, bfloat16"]
     assert "not run" in speed_tables.speed(tmp_path)
-    write_json(out, {"attacks": {"at": {}}})
+    write_json(out, {"attacks": {"found": {"at": {}}}})
     with pytest.raises(ValueError, match="precision.json: not of benchmarks/precision.py"):
         speed_tables.precision(tmp_path)
 

@@ -78,8 +78,9 @@ def precision(folder: str | Path) -> str:
     path = Path(folder) / "precision.json"
     content = read_json(path) if path.is_file() else {}
     try:
-        figure = [FIGURE] if content.get("attacks") else []
-        return "\n".join([_attacks(content), *figure, _inner(content), _trainings(content)])
+        figure = [FIGURE] if "attacks" in content else []
+        return "\n".join([_attacks(content.get("attacks")), *figure,
+                          _inner(content.get("inner")), _trainings(content.get("training"))])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not of benchmarks/precision.py ({error!r}); measure again") \
             from error
@@ -88,42 +89,46 @@ def precision(folder: str | Path) -> str:
 def ascent(folder: str | Path) -> list[dict]:
     """Lines for `plots.ascent`: the cross-entropy after each step, by network and precision."""
     path = Path(folder) / "precision.json"
-    measured = read_json(path).get("attacks", {}) if path.is_file() else {}
+    part = read_json(path).get("attacks") if path.is_file() else None
     return [{"label": f"{method}, {name}", "group": method, "style": name,
              "epochs": range(len(values)), "values": values}
-            for method, entry in measured.items()
+            for method, entry in _found(part).items()
             for name, values in entry["cross_entropy"].items()]
 
 
-def _attacks(content: dict) -> str:
+def _found(part: dict | None) -> dict:
+    return part["found"] if part else {}
+
+
+def _attacks(part: dict | None) -> str:
     rows = [[method, entry["clean"], *(entry["standing"][name] for name in BOTH),
              entry["differing"], *(f"{entry['cross_entropy'][name][-1]:.4f}" for name in BOTH),
              f"{100 * entry['pixels']:.1f} %"]
-            for method, entry in content.get("attacks", {}).items()]
+            for method, entry in _found(part).items()]
     return myst_table(
         None, "precision-attacks", "The same networks, attacked in both precisions from the same "
         "starts and judged in float32: images that are right clean, and under the attack; images "
         "whose verdict differs; the cross-entropy that the attack reaches; pixels that differ. "
-        + _measured(content), ["Network", "Clean", "float32", "bfloat16", "Differ",
+        + _measured(part), ["Network", "Clean", "float32", "bfloat16", "Differ",
                                "Loss, float32", "Loss, bfloat16", "Pixels"],
         rows or [[NOT_RUN, *[NONE] * 7]])
 
 
-def _inner(content: dict) -> str:
+def _inner(part: dict | None) -> str:
     rows = [[steps, FIRST[name], f"{value:.5f}", f"{100 * (value / reached['all'] - 1):+.1f} %"]
-            for steps, reached in content.get("inner", {}).items()
+            for steps, reached in _found(part).items()
             for name, value in reached.items()]
     return myst_table(
         None, "precision-inner", "The divergence (KL) that the attack of TRADES reaches in float32 "
         "and in bfloat16, by the passes that stay in float32: over all images, judged in float32. "
-        + _measured(content), ["Steps", "In float32", "KL", "Beside float32"],
+        + _measured(part), ["Steps", "In float32", "KL", "Beside float32"],
         rows or [[NOT_RUN, *[NONE] * 3]])
 
 
-def _trainings(content: dict) -> str:
+def _trainings(part: dict | None) -> str:
     rows = [[seed, *(entry[name][key] for key in ("clean", "standing") for name in BOTH),
              entry["bfloat16"]["standing"] - entry["float32"]["standing"]]
-            for seed, entry in content.get("training", {}).items()]
+            for seed, entry in _found(part).items()]
     if len(rows) > 1:
         columns = list(zip(*rows, strict=True))[1:]
         rows.append(["mean", *(f"{np.mean(column):.1f}" for column in columns[:-1]),
@@ -132,18 +137,18 @@ def _trainings(content: dict) -> str:
         None, "precision-training", "The same adversarial training in both precisions, seed by "
         "seed, judged in float32: images that are right clean and under the attack; the last "
         "column is bfloat16 less float32, its mean with the standard deviation of the seeds. "
-        + _measured(content), ["Seed", "Clean, float32", "bfloat16", "Attacked, float32",
+        + _measured(part), ["Seed", "Clean, float32", "bfloat16", "Attacked, float32",
                                "bfloat16", "Difference"], rows or [[NOT_RUN, *[NONE] * 5]])
 
 
-def _measured(content: dict) -> str:
-    if not content:
+def _measured(part: dict | None) -> str:
+    if not part:
         return "Not measured."
-    setting = content["setting"]
+    setting = part["setting"]
     return (f"{setting['model']}, trained on {setting['train_size']:,} images of "
             f"{setting['dataset']} for {setting['epochs']} epochs with PGD-{setting['steps']}; "
             f"PGD-{setting['attack_steps']} on {setting['images']:,} test images; bfloat16 "
-            f"{content['bfloat16']}. {_machine(content)}")
+            f"{part['bfloat16']}. {_machine(part)}")
 
 
 def ratios(above, below) -> list[float]:

@@ -144,7 +144,8 @@ class BatchNorm(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
-        dtype, x = x.dtype, x.float()  # the passes may be in bfloat16, statistics never are
+        dtype = x.dtype  # passes may be in bfloat16, statistics never are
+        x = x.to(torch.promote_types(dtype, torch.float32))
         axes, count = (0, 2, 3), x.numel() // x.shape[1]
         # without rows: zeros that depend on x, so that this process, too, has a backward pass
         variance, mean = torch.var_mean(x, axes, correction=0) if count else [x.sum(axes)] * 2
