@@ -21,7 +21,8 @@ FIGURE = """```{figure} generated/precision.svg
 :alt: Cross-entropy by the steps of the attack, for each network a line in float32 and in bfloat16.
 :width: 100%
 
-The cross-entropy that the attacks of {numref}`precision-attacks` reach, step by step, in float32.
+The cross-entropy that the attacks of {numref}`precision-attacks` reach, step by step, judged in
+float32. Where both precisions reach the same, one line hides the other.
 ```
 """
 
@@ -115,13 +116,14 @@ def _attacks(part: dict | None) -> str:
 
 
 def _inner(part: dict | None) -> str:
-    rows = [[steps, FIRST[name], f"{value:.5f}", f"{100 * (value / reached['all'] - 1):+.1f} %"]
+    rows = [[steps, FIRST[name], f"{value:.5f}", f"{100 * (value / reached['all'] - 1):+.2f} %"]
             for steps, reached in _found(part).items()
             for name, value in reached.items()]
     return myst_table(
         None, "precision-inner", "The divergence (KL) that the attack of TRADES reaches in float32 "
-        "and in bfloat16, by the passes that stay in float32: over all images, judged in float32. "
-        + _measured(part), ["Steps", "In float32", "KL", "Beside float32"],
+        "and in bfloat16 against a network of its own, by the number of its steps and the passes "
+        "that stay in float32; judged in float32. " + _measured(part, "the attack"),
+        ["Steps", "In float32", "KL", "Beside float32"],
         rows or [[NOT_RUN, *[NONE] * 3]])
 
 
@@ -141,14 +143,14 @@ def _trainings(part: dict | None) -> str:
                                "bfloat16", "Difference"], rows or [[NOT_RUN, *[NONE] * 5]])
 
 
-def _measured(part: dict | None) -> str:
+def _measured(part: dict | None, attack: str = "") -> str:
     if not part:
         return "Not measured."
     setting = part["setting"]
     return (f"{setting['model']}, trained on {setting['train_size']:,} images of "
             f"{setting['dataset']} for {setting['epochs']} epochs with PGD-{setting['steps']}; "
-            f"PGD-{setting['attack_steps']} on {setting['images']:,} test images; bfloat16 "
-            f"{part['bfloat16']}. {_machine(part)}")
+            f"{attack or 'PGD-{}'.format(setting['attack_steps'])} on {setting['images']:,} test "
+            f"images; bfloat16 {part['bfloat16']}. {_machine(part)}")
 
 
 def ratios(above, below) -> list[float]:
