@@ -24,14 +24,16 @@ from pyautoattack import AutoAttack
 from torch.utils.flop_counter import FlopCounterMode
 
 from frlib import data, evaluate, models, train
-from frlib.publish.speed_tables import ratios, spread
+from frlib.publish.speed_tables import named, ratios, spread
 from frlib.run import config, cost
 from frlib.run.files import pack_flags, read_json, write_json
 from frlib.run.provenance import provenance
 
 HERE = Path(__file__).resolve().parent
-MODELS = {"cpu": ("resnet8-16", "resnet18-16"), "cuda": ("resnet8-16", "resnet18-16", "resnet18")}
-VARIANTS = ("published", "channels-last", "tensors", "ours")  # of the training step
+MODELS = {"train": ("resnet18-16", "resnet18-32", "resnet18"),
+          "autoattack": ("resnet8-16", "resnet18-16")}
+OURS = ("ours", "default")  # in float32, and in the precision that a run takes by default
+VARIANTS = ("published", "channels-last", "tensors", *OURS)  # of the training step
 SIDES = ("published", "ours")  # of AutoAttack
 ATTACK_BATCH = 250  # images per AutoAttack batch, the default of pyautoattack
 SIDE, PRODUCTS = 2048, 10  # of the matrices, and how many products are timed
@@ -45,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         for part, rounds in (("train", training_rounds), ("autoattack", autoattack_rounds)):
             if given.only in (None, part):
                 content[part] = {"provenance": provenance(given.device), "models": {}}
-                for name in given.models:
+                for name in given.models or MODELS[part]:
                     for entry in rounds(name, given):
                         content[part]["models"][name] = entry
                         write_json(given.out, content)
@@ -63,7 +65,8 @@ def _parse(arguments):
     add("--data-root", help="folder of the official CIFAR-10; without it, scikit-learn's digits")
     add("--dataset", choices=("cifar10", "digits"), help="default: cifar10 if --data-root is given")
     add("--only", choices=("train", "autoattack"), help="measure this part, keep the other")
-    add("--models", nargs="+", choices=config.MODELS, help="default: all that suit the device")
+    add("--models", nargs="+", choices=config.MODELS, help="default: three sizes of ResNet-18; for "
+        "AutoAttack, resnet8-16 and resnet18-16")
     add("--device", choices=("cpu", "cuda"), default="cpu")
     add("--threads", type=int, default=2, help="of torch on the CPU (default 2)")
     add("--rounds", type=int, default=7, help="of the training step (default 7)")
@@ -84,7 +87,6 @@ def _parse(arguments):
         parser.error("--device cuda: torch sees no GPU")
     given.dataset = given.dataset or ("cifar10" if given.data_root else "digits")
     given.data_root = given.data_root or "data"
-    given.models = given.models or MODELS[given.device]
     given.out = given.out or HERE / f"{given.device}.json"
     return given
 
@@ -104,7 +106,7 @@ def training_rounds(name: str, given):
     entry = {"setting": {"dataset": given.dataset, "data": split.checksum,
                          "timed_steps": given.steps,
                          "tf32": given.device == "cuda" and torch.backends.cudnn.allow_tf32,
-                         "attack_precision": train.attack_precision(settings, given.device),
+                         **train.precision(settings, given.device),
                          **settings.group("train")},
              "flops_per_step": flops_per_step(model, split, settings),
              "product_gflops": [], "seconds": {variant: [] for variant in VARIANTS}}
@@ -123,17 +125,19 @@ def training_rounds(name: str, given):
               f"{entry['product_gflops'][-1]:.1f} GFLOP/s", flush=True)
         yield entry
     for variant in VARIANTS:
-        _print_ratio(f"{name}, {variant}", entry["seconds"]["published"], entry["seconds"][variant])
+        _print_ratio(f"{name}, {named(variant, entry)}", entry["seconds"]["published"],
+                     entry["seconds"][variant])
     work = entry["flops_per_step"] / 1e9
-    share = [100 * work / seconds / rate for seconds, rate in
-             zip(entry["seconds"]["ours"], entry["product_gflops"], strict=True)]
-    print("{}, ours: {:.1f} GFLOP a step, {:.0f} % [{:.0f}, {:.0f}] of the product's rate".format(
-        name, work, *spread(share)), flush=True)
+    for variant in OURS:
+        share = [100 * work / seconds / rate for seconds, rate in
+                 zip(entry["seconds"][variant], entry["product_gflops"], strict=True)]
+        print("{}, {}: {:.1f} GFLOP a step, {:.0f} % [{:.0f}, {:.0f}] of the float32 product's rate"
+              .format(name, named(variant, entry), work, *spread(share)), flush=True)
 
 
 def training_loop(variant: str, name: str, settings, given):
     """What a worker does when asked: one pass; gives seconds, its loss and the peak of memory."""
-    settle(given, fast=variant == "ours")
+    settle(given, fast=variant in OURS)
     split = data.load(given.dataset, config.resolve(given.data_root), "train")
     split = split.take(given.steps * given.batch_size).to(given.device)
     torch.manual_seed(0)  # the same weights for every variant
@@ -146,15 +150,17 @@ def epoch_of(variant: str, model, split, settings):
     """A function that trains `model` itself for one pass over `split`, the way of `variant`.
 
     "published": benchmarks/published.py. "channels-last": the same with the weights laid out so.
-    "tensors": our loop with its fast paths off, so only the loading differs. "ours": as it is.
+    "tensors": our loop with its fast paths off, so only the loading differs. "ours": as it is, in
+    float32. "default": in the precision that a run has by default, see `frlib.train.precision`.
     """
     device = split.labels.device.type
-    settings = dataclasses.replace(settings, fast=variant == "ours")
-    if variant in ("channels-last", "ours"):
+    settings = dataclasses.replace(settings, fast=variant in OURS,
+                                   precision="auto" if variant == "default" else "float32")
+    if variant in ("channels-last", *OURS):
         model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), lr=settings.lr, momentum=settings.momentum,
                                 weight_decay=settings.weight_decay)
-    if variant in ("tensors", "ours"):
+    if variant in ("tensors", *OURS):
         generator = torch.Generator(device).manual_seed(0)
         frozen = train.fast_copy(model, settings, device)  # once for a whole training
         return lambda: train.train_epoch(model, optimizer, split, generator, settings, 0, frozen)

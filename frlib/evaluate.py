@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from frlib import spectral
-from frlib.models import freeze
+from frlib.fast import freeze
 from frlib.run.files import atomic, read_tensors
 
 FEWEST_CLASSES = 4  # its targeted loss compares four logits
@@ -166,7 +166,8 @@ def autoattack(model, x: Tensor, y: Tensor, *, eps: float, batch_size: int, seed
     if "alive" not in state:
         state["alive"] = state["robust"].nonzero()[:, 0]
 
-    with _collected_warnings(state["warnings"]), torch.random.fork_rng():
+    devices = [x.device] if x.is_cuda else []
+    with _collected_warnings(state["warnings"]), torch.random.fork_rng(devices):
         adversary = AutoAttack(frozen, eps=eps, norm="Linf", seed=seed, device=x.device)
         for part in (adversary.apgd_targeted, adversary.fab):
             part.n_target_classes = min(9, classes - 1)

@@ -6,15 +6,12 @@ Every model takes float images (N, 3, H, W) in [0, 1] and returns logits (N, num
 
 from __future__ import annotations
 
-import copy
 import math
 from pathlib import Path
 
 import torch
-import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from frlib.checkpoints import NORMALISATION, read_weights
 
@@ -82,7 +79,8 @@ class PreActBlock(nn.Module):
 class ResNet(Classifier):
     """ResNets for 32 x 32 images and up: a 3 x 3 stem, then stages that halve the image.
 
-    resnet18 has widths 64 to 512 and blocks (2, 2, 2, 2), resnet18-16 a quarter of the widths;
+    resnet18 has widths 64 to 512 and blocks (2, 2, 2, 2), resnet18-32 half of the widths and
+    resnet18-16 a quarter;
     resnet8-16 has widths 16 to 64 and one block in each of three stages.
     """
 
@@ -178,6 +176,7 @@ ARCHITECTURES = {
     "wrn-34-10": lambda *rest: WideResNet(34, 10, *rest),
     "wrn-28-10": lambda *rest: WideResNet(28, 10, *rest),
     "resnet18-16": lambda *rest: ResNet(BasicBlock, (2, 2, 2, 2), 16, *rest),
+    "resnet18-32": lambda *rest: ResNet(BasicBlock, (2, 2, 2, 2), 32, *rest),
     "resnet8-16": lambda *rest: ResNet(BasicBlock, (1, 1, 1), 16, *rest),
     "resnet8-32": lambda *rest: ResNet(BasicBlock, (1, 1, 1), 32, *rest),
 }
@@ -210,82 +209,3 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> nn.Module:
     return model
 
 
-def freeze(model, *, fast: bool = True, precision: str = "float32"):
-    """A copy of the model for attacks and evaluation: eval mode, no parameter gradients, fast.
-
-    The same function as `model.eval()` up to float rounding: see `Frozen`. What is no nn.Module,
-    or is frozen already, comes back as it is.
-    """
-    if isinstance(model, Frozen) or not isinstance(model, nn.Module):
-        return model
-    return Frozen(model, fast=fast, precision=precision)
-
-
-class Frozen(nn.Module):
-    """What `freeze` returns: float images (N, 3, H, W) in, float32 logits (N, num_classes) out.
-
-    While weights stand still, BatchNorm in eval mode is an affine map, so it is folded into the
-    convolution before it (torch.fx finds the pairs); ReLUs work in place; weights are laid out
-    channels-last. Only this module's models are folded: tracing could fix another's random numbers
-    or branches. `fast=False` leaves all that out. precision "bfloat16" runs the passes under
-    autocast: good enough for the sign of a gradient, not for a score.
-    """
-
-    def __init__(self, model: nn.Module, *, fast: bool = True, precision: str = "float32"):
-        super().__init__()
-        if precision not in ("float32", "bfloat16"):
-            raise ValueError(f"precision = {precision!r}: choose 'float32' or 'bfloat16'")
-        self.precision, self.folded = precision, {}
-        self.net = copy.deepcopy(model).eval().requires_grad_(False)
-        if fast:
-            if isinstance(model, Classifier):
-                self.net, self.folded = _fold(self.net)
-                self.refresh(model)
-            self.net = self.net.to(memory_format=torch.channels_last)
-        self.eval()
-
-    def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            logits = self.net(x)
-        return logits.float() if self.precision == "bfloat16" else logits
-
-    @torch.no_grad()
-    def refresh(self, model: nn.Module) -> Frozen:
-        """Take over the present weights of the model this was made of, in place; returns itself.
-
-        In place, so that a compiled network keeps its memory from one training step to the next.
-        """
-        modules = dict(model.named_modules())
-        weights = dict(model.named_parameters()) | dict(model.named_buffers())
-        for conv, norm in self.folded.items():
-            conv_, norm_ = modules[conv], modules[norm]
-            weights[f"{conv}.weight"], weights[f"{conv}.bias"] = fuse_conv_bn_weights(
-                conv_.weight, conv_.bias, norm_.running_mean, norm_.running_var, norm_.eps,
-                norm_.weight, norm_.bias)
-        for name, value in [*self.net.named_parameters(), *self.net.named_buffers()]:
-            value.copy_(weights[name])
-        return self
-
-
-def _fold(net: nn.Module) -> tuple[nn.Module, dict[str, str]]:
-    """`net` without the BatchNorms that follow a convolution, and {convolution: its BatchNorm}.
-
-    The convolutions gain a bias; `Frozen.refresh` fills in their folded weights.
-    """
-    traced, folded = torch.fx.symbolic_trace(net), {}
-    modules = dict(traced.named_modules())
-    for node in traced.graph.nodes:
-        if node.target is F.relu:
-            node.kwargs = {"inplace": True}  # autograd would object if its input were needed
-        if node.op != "call_module" or not isinstance(modules[node.target], nn.BatchNorm2d):
-            continue
-        before, = node.args
-        conv = modules[before.target] if before.op == "call_module" else None
-        if isinstance(conv, nn.Conv2d) and len(before.users) == 1:
-            folded[before.target] = node.target
-            conv.bias = nn.Parameter(conv.weight.new_zeros(conv.out_channels), requires_grad=False)
-            node.replace_all_uses_with(before)
-            traced.graph.erase_node(node)
-    traced.delete_all_unused_submodules()
-    traced.recompile()
-    return traced, folded

@@ -16,7 +16,7 @@ from contextlib import ExitStack, nullcontext
 import torch
 from tqdm.auto import tqdm
 
-from frlib import attacks, averaging, data, evaluate, losses, models
+from frlib import attacks, averaging, data, evaluate, fast, losses, models
 from frlib.run import cost, distributed, folder
 from frlib.run.config import METHODS, Config, criterion, drop_epochs, epoch_at, resolve
 from frlib.run.files import file_checksum, lock, read_tensors, write_json
@@ -24,6 +24,8 @@ from frlib.run.folder import Run, device_for_work, device_of, open_run
 from frlib.run.provenance import NUMERICS, provenance
 
 log = logging.getLogger("frlib")
+FLOAT32 = {"attack_precision": "float32", "update_precision": "float32"}
+EXACT_PASSES = 2  # TRADES: the clean images, and the first step, whose start rounding would hide
 
 
 def learning_rate(config: Config, epoch: float) -> float:
@@ -58,8 +60,8 @@ def train(config: Config, *, redo: bool = False) -> Run:
     config = run.config
     facts = {"numerics": NUMERICS["train"],
              "data_files": data.listing(config.dataset, resolve(config.data_root))}
-    if not config.fast:  # else a finished run will do, whatever device it was made on
-        facts["attack_precision"] = "float32"
+    if config.precision == "float32" or not config.fast and config.precision == "auto":
+        facts |= FLOAT32  # else a finished run will do, whatever it was made on
     with distributed.processes(device_of(config)), ExitStack() as held:
         distributed.on_first(lambda: held.enter_context(lock(run.dir, reading=run.finished)))
         if redo:
@@ -75,17 +77,25 @@ def averages(method: str) -> bool:
     return any(trained == method and which.startswith("swa") for trained, which in METHODS.values())
 
 
-def attack_precision(config: Config, device: str) -> str:
-    """What the passes of the training attack are computed in; losses are always float32.
+def precision(config: Config, device: str) -> dict[str, str]:
+    """What the passes of attack and update compute in: {"attack_precision": ..., "update_..."}.
 
-    TRADES attacks in float32: it starts so near to the clean image that rounding hides the start.
+    All else is float32: images, losses, weights, and what BatchNorm keeps. An attack in train mode
+    moves BatchNorm, so it stays float32, as does the update on a GPU, where it was not measured.
+    ValueError when bfloat16 is asked for and the device would emulate it.
     """
-    fast_gpu = config.fast and device == "cuda" and not config.method.startswith("trades") \
-        and torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bfloat16" if fast_gpu else "float32"
+    asked, there = config.precision, fast.has_bfloat16(device)
+    if asked == "bfloat16" and not there:
+        raise ValueError(f"precision = 'bfloat16', but this {device} would emulate it, many times "
+                         "slower than float32; choose 'auto' or 'float32'")
+    half = asked == "bfloat16" or asked == "auto" and config.fast and there
+    return {"attack_precision": "bfloat16" if half and config.attack_mode == "eval" else "float32",
+            "update_precision": "bfloat16" if half and device == "cpu" else "float32"}
 
 
 def _train(run: Run, config: Config, device: str, facts: dict) -> None:
+    computed = precision(config, device)
+    place = {"device": device, **computed}
     cost.settle(config.threads, fast=config.fast)
     split = distributed.on_first(lambda: {
         name: data.load(config.dataset, resolve(config.data_root), name) for name in data.SPLITS})
@@ -114,18 +124,16 @@ def _train(run: Run, config: Config, device: str, facts: dict) -> None:
     chooser = criterion(config.method)
     state = {"epoch": 0, "history": [], "best": -1.0, "swa_best": -1.0, "made": None,
              "peak_bytes": 0}
-    place = {"device": device, "attack_precision": attack_precision(config, device)}
     state = _resume(run, place, model, average, optimizer, generator) or state
     first = distributed.rank() == 0  # it alone writes
     if first:
-        write_json(run.dir / "config.json", {**config.group("train"), **facts,
-                                               "attack_precision": place["attack_precision"]})
+        write_json(run.dir / "config.json", {**config.group("train"), **facts, **computed})
         folder.accept(run, state["epoch"])
     frozen, network = fast_copy(model, config, device), distributed.parallel(model)
     if state["epoch"] < config.epochs:
         told = forecast(model, train_set, curves, config, state["epoch"], frozen)
         if first:
-            print(f"{config.label}: {told}", flush=True)
+            print(f"{config.label}: {told}, {_in_words(config, device)}", flush=True)
     log.info("%s: %s, epochs %d-%d on %s", run.dir, config.model, state["epoch"] + 1,
              config.epochs, device)
 
@@ -161,7 +169,8 @@ def _train(run: Run, config: Config, device: str, facts: dict) -> None:
         state["history"].append(row)
         state["epoch"] = epoch + 1
         state["peak_bytes"] = max(state["peak_bytes"], cost.peak_bytes(device))
-        state["made"] = provenance(device, before=state["made"], processes=distributed.size())
+        state["made"] = provenance(device, before=state["made"], processes=distributed.size(),
+                                   **computed)
         if first:
             folder.save(run.dir / "last.pt", state_dict=model.state_dict(),
                       average=average.state_dict(), optimizer=optimizer.state_dict(),
@@ -174,10 +183,11 @@ def _train(run: Run, config: Config, device: str, facts: dict) -> None:
         files = {p.stem: file_checksum(p) for p in sorted(run.dir.glob("*.pt"))}
         write_json(run.dir / "finished.json", {
             "seconds": round(sum(row["seconds"] for row in state["history"]), 1),
-            "peak_bytes": state["peak_bytes"], "attack_precision": place["attack_precision"],
+            "peak_bytes": state["peak_bytes"], **computed,
             "data": train_set.checksum, "checkpoints": files, "provenance": state["made"]})
 
 
+@evaluate.full_precision()
 def train_epoch(model, optimizer, train_set, generator, config, epoch: int, frozen=None,
                 network=None) -> dict:
     """One pass over the training images. Returns the mean loss terms and the learning rate.
@@ -185,7 +195,9 @@ def train_epoch(model, optimizer, train_set, generator, config, epoch: int, froz
     `frozen` is what `fast_copy` made of the model, `network` what `distributed.parallel` made; they
     are made here if not given.
     """
-    frozen = frozen or fast_copy(model, config, train_set.labels.device.type)
+    device = train_set.labels.device.type
+    update = precision(config, device)["update_precision"]
+    frozen = frozen or fast_copy(model, config, device)
     network = network or distributed.parallel(model)
     attacked = distributed.shared(frozen, gather=False) if frozen \
         else distributed.twin(model, gather=False)
@@ -202,7 +214,8 @@ def train_epoch(model, optimizer, train_set, generator, config, epoch: int, froz
         model.train()
 
         def loss_of(model, x=x, x_adv=x_adv, y=y):
-            return objective(model, x, x_adv, y, config, epoch)
+            with fast.autocast(device, update):
+                return objective(model, x, x_adv, y, config, epoch)
 
         with losses.perturb_weights(model, lambda m: loss_of(distributed.averaging_twin(m))[0],
                                     gamma=config.awp_gamma) if perturbed else nullcontext():
@@ -306,15 +319,26 @@ def _normalisation(train_set, config: Config) -> dict:
     return {"mean": [c.mean().item() for c in channels], "std": [c.std().item() for c in channels]}
 
 
+def _in_words(config: Config, device: str) -> str:
+    """What `precision` says, for the line before a training; and where bfloat16 is missing."""
+    attack, update = precision(config, device).values()
+    told = f"in {attack}" if attack == update else f"attacks in {attack}, updates in {update}"
+    lacking = config.precision == "auto" and config.fast and not fast.has_bfloat16(device)
+    return told + (", as this processor has no bfloat16" if lacking else "")
+
+
 def fast_copy(model, config: Config, device: str):
     """The frozen copy that the attack runs on, compiled on a GPU; None for the plain loop.
 
     One copy serves a whole training, `Frozen.refresh` brings it up to date: compiling takes long.
     """
-    if not config.fast or config.method == "natural" or config.attack_mode == "train":
+    attack = precision(config, device)["attack_precision"]
+    plain = not config.fast and attack == "float32"
+    if plain or config.method == "natural" or config.attack_mode == "train":
         return None
-    frozen = models.freeze(model, precision=attack_precision(config, device))
-    if device == "cuda":
+    frozen = fast.freeze(model, fast=config.fast, precision=attack,
+                         exact=EXACT_PASSES if config.method.startswith("trades") else 0)
+    if device == "cuda" and config.fast:
         frozen.net.compile(mode="reduce-overhead", dynamic=False)
     return frozen
 
@@ -322,7 +346,7 @@ def fast_copy(model, config: Config, device: str):
 def score(model, curves: dict, config: Config) -> dict:
     """Clean and PGD accuracy on validation and test images, always from the same random start."""
     row = {}
-    frozen = distributed.shared(models.freeze(model, fast=config.fast)).forward  # frozen for good
+    frozen = distributed.shared(fast.freeze(model, fast=config.fast)).forward  # frozen for good
     for name, (x, y) in curves.items():
         generator = torch.Generator(x.device).manual_seed(config.seed)
         clean = evaluate.correct(frozen, x, y, batch_size=config.judge_batch)
@@ -346,15 +370,16 @@ def _check_finite(terms, epoch):
 def _resume(run, place: dict, model, average, optimizer, generator) -> dict | None:
     """Restore everything from last.pt, if there is one, and return the loop's own state.
 
-    RuntimeError when it was made in another `place`, a device and a precision of the attack.
+    RuntimeError when it was made in another `place`, a device and what `precision` says.
     """
     path = run.dir / "last.pt"
     if not path.is_file():
         return None
     saved = read_tensors(path)
-    if saved["place"] != place:
-        begun, here = (f"{p['device']} with attacks in {p['attack_precision']}"
-                       for p in (saved["place"], place))
+    before = {**FLOAT32, **saved["place"]}  # once there was no precision of the update
+    if before != place:
+        begun, here = ("{device}, attacks in {attack_precision} and updates in {update_precision}"
+                       .format(**p) for p in (before, place))
         raise RuntimeError(f"{path}: begun on {begun}; on {here} the numbers would be others: go "
                            "on there, or choose another runs_dir")
     models.load_checkpoint(model, path)

@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from frlib import fast, models
+
 REPO = Path(__file__).resolve().parents[1]
 
 
@@ -57,3 +59,37 @@ class Linear(nn.Module):
 def tiny():
     """A binary linear classifier with hand-set weights, whose worst case is known on paper."""
     return Linear()
+
+
+@torch.no_grad()
+def randomise(model):
+    """The model with BatchNorm statistics and weights as after a training."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+            module.weight.uniform_(0.5, 1.5)
+            module.bias.normal_(0, 0.1)
+    return model
+
+
+@pytest.fixture(scope="session", autouse=True)
+def asked():
+    """Trainings compute in float32 on every machine; gives the function that is switched off."""
+    real = fast.has_bfloat16
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fast, "has_bfloat16", lambda device: False)
+        yield real
+
+
+@pytest.fixture(scope="session")
+def built():
+    """Each architecture once, in eval mode, with BatchNorm as after a training."""
+    networks = {}
+
+    def build(name):
+        if name not in networks:
+            torch.manual_seed(0)
+            networks[name] = randomise(models.create(name)).eval()
+        return networks[name]
+    return build

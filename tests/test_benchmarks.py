@@ -16,6 +16,7 @@ from frlib.run.files import read_json, unpack_flags, write_json
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import load  # noqa: E402
+import precision  # noqa: E402
 import published  # noqa: E402
 import speed  # noqa: E402
 
@@ -59,7 +60,7 @@ def test_published_attack_stays_in_the_ball(digits, network):
     assert (found - expected).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("variant", ["tensors", "ours"])
+@pytest.mark.parametrize("variant", ["tensors", "ours", "default"])
 def test_ours_and_the_published_loop_make_the_same_step(digits, network, variant, monkeypatch):
     settings = config.Config(method="at", model="resnet8-16", dataset="digits", batch_size=24)
     real = attacks.pgd
@@ -191,9 +192,59 @@ def test_memory_and_arithmetic_of_a_gpu_are_shown(tmp_path):
     write_json(tmp_path / "cuda.json", made(seconds, peak={"published": 9.0, "ours": 7.0},
                                               precision="bfloat16"))
     text = speed_tables.speed(tmp_path)
-    assert "cifar10, float32, our attack in bfloat16: median" in text
+    assert "cifar10, float32, ours by default in bfloat16 attack: median" in text
     head, reference, ours, product, *_ = rows(text)
     assert [row[-1] for row in (head, reference, ours, product)] == ["Peak, MiB", "9", "7", "—"]
+
+
+@pytest.mark.parametrize(("update", "said"), [
+    ("float32", "ours, default: bfloat16 attack"), ("bfloat16", "ours, default: bfloat16")])
+def test_the_default_precision_is_named(tmp_path, update, said):
+    content = made(dict.fromkeys(["published", "ours", "default"], [1.0] * 3), precision="bfloat16")
+    entry = content["train"]["models"]["a"]
+    entry["setting"]["update_precision"] = update
+    write_json(tmp_path / "cpu.json", {"train": content["train"]})
+    assert [row[1] for row in rows(speed_tables.speed(tmp_path))[2:4]] == ["ours, float32", said]
+    entry["setting"] |= {"attack_precision": "float32", "update_precision": "float32"}
+    write_json(tmp_path / "cpu.json", {"train": content["train"]})
+    assert "ours, default: float32 here" in speed_tables.speed(tmp_path)
+
+
+def test_what_bfloat16_costs_reaches_the_book(tmp_path, monkeypatch):
+    """A tiny measurement, its tables and its lines; nothing of it in the tables of speed."""
+    out = tmp_path / "precision.json"
+    assert speed_tables.precision(tmp_path).count("not run") == 3
+    assert speed_tables.ascent(tmp_path) == []
+    tiny = TINY.replace("train_size: 64", "model: resnet8-16, train_size: 16")
+    (tmp_path / "tiny.yaml").write_text(tiny)
+    told = ["--images", "4", "--attack-steps", "1", "--methods", "trades", "--seeds", "0", "1",
+            "--preset", str(tmp_path / "tiny.yaml"), "--runs-dir", str(tmp_path / "runs")]
+    assert precision.main([*told, "--out", str(out)]) == 0
+    content = read_json(out)
+    assert content["inner"]["bfloat16"] == "emulated"
+    assert content["inner"]["provenance"]["device"].startswith("CPU")
+    runs = tmp_path / "runs" / "bfloat16"
+    finished = [read_json(path) for path in runs.rglob("finished.json")]
+    assert {run["update_precision"] for run in finished} == {"bfloat16"} and len(finished) == 2
+    attacked, inner, trained = (text for text in re.split("(?=```{list-table})",
+                                speed_tables.precision(tmp_path))[1:])
+    assert rows(attacked)[1][0] == "trades" and "bfloat16 emulated" in attacked
+    assert rows(inner)[1][:2] == ["3", "all"] and rows(trained)[-1][0] == "mean"
+    labels = [line["label"] for line in speed_tables.ascent(tmp_path)]
+    assert labels == ["trades, float32", "trades, bfloat16"]
+    assert "not run" in speed_tables.speed(tmp_path)
+    write_json(out, {"attacks": {"found": {"at": {}}}})
+    with pytest.raises(ValueError, match="precision.json: not of benchmarks/precision.py"):
+        speed_tables.precision(tmp_path)
+
+
+def test_emulated_products_are_rounded_ones():
+    torch.manual_seed(0)
+    a, b = torch.randn(2, 8, 8).bfloat16()
+    with precision.Emulated():
+        product = a @ b
+    assert product.dtype == torch.bfloat16
+    assert torch.equal(product, (a.float() @ b.float()).bfloat16())
 
 
 def test_no_file_or_a_wrong_one(tmp_path):

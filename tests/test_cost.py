@@ -48,6 +48,13 @@ def test_a_container_lowers_what_is_free(tmp_path, monkeypatch):
     assert cost.available_bytes("cpu") > 2**26
 
 
+def test_what_torch_keeps_of_a_gpu_unused_is_free(monkeypatch):
+    for name, value in (("mem_get_info", (5, 100)), ("memory_reserved", 30),
+                        ("memory_allocated", 10)):
+        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+    assert cost.available_bytes("cuda") == 25
+
+
 def test_too_much_is_refused_with_both_figures(monkeypatch):
     monkeypatch.setattr(cost, "available_bytes", lambda _: 2 * cost.GIB)
     cost.refuse_if_too_big(2 * cost.GIB, "cpu", "advice")

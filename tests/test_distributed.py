@@ -259,3 +259,13 @@ def test_only_training_is_for_several_processes(monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(["judge"]) == 1
     assert "judge: one process does it; only train is for torchrun" in capsys.readouterr().err
+
+
+def test_statistics_of_bfloat16_passes_are_float32(monkeypatch):
+    monkeypatch.setattr(distributed._Sum, "apply", lambda own: own)  # of one process
+    torch.manual_seed(0)
+    x = (3 * torch.randn(8, 4, 6, 6) + 5).bfloat16()
+    ours, theirs = distributed.BatchNorm(4), torch.nn.BatchNorm2d(4)
+    assert ours(x).dtype == theirs(x).dtype == torch.bfloat16
+    for name, value in theirs.named_buffers():
+        torch.testing.assert_close(ours.get_buffer(name), value, rtol=1e-5, atol=1e-6)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from frlib import averaging, data, models, train
+from frlib import averaging, data, fast, models, train
 from frlib.run import config, evaluate_run
 from frlib.run.provenance import NUMERICS
 
@@ -56,7 +56,7 @@ def judged(name):
     model, x, split = network()
     attack = partial(evaluate_run.FAST_ATTACKS[name], eps=8 / 255,
                      generator=torch.Generator().manual_seed(0))
-    x_adv = attack(models.freeze(model), x, split.labels)
+    x_adv = attack(fast.freeze(model), x, split.labels)
     loss = torch.nn.functional.cross_entropy(model.eval()(x_adv), split.labels)
     return {"loss": loss.item(), "moved": (x_adv - x).abs().mean().item()}
 

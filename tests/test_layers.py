@@ -17,6 +17,7 @@ OUTSIDE = {  # what the science and the bottom of run may use beyond the standar
     "data": {"numpy", "torch"}, "models": {"torch"},
     "checkpoints": {"torch", "safetensors"},
     "readers": {"numpy", "torch", "torchvision", "sklearn", "PIL", "tqdm", "filelock"},
+    "fast": {"torch"},
     "attacks": {"torch"}, "spectral": {"torch"}, "averaging": {"torch"},
     "run.cost": {"psutil", "torch"}, "run.distributed": {"torch"}, "run.published": {"torch"},
     "publish.plots": {"numpy", "matplotlib"}, "losses": {"torch"}, "run.provenance": {"torch"},

@@ -1,4 +1,4 @@
-"""Architectures as published, a frozen copy that is the same function, a loader that is safe."""
+"""Architectures as published, and a loader that is safe."""
 
 import gzip
 import importlib.util
@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import randomise
 from safetensors.torch import save_file
 from torch import nn
 
 from frlib import data, evaluate
-from frlib.models import ARCHITECTURES, WideResNet, create, freeze, load_checkpoint
+from frlib.fast import freeze
+from frlib.models import ARCHITECTURES, WideResNet, create, load_checkpoint
 
 PARAMETERS = {  # counted by hand from the papers' tables; WRN-34-10 is known for its 46.16 M
     "resnet18": 11_173_962,
@@ -22,6 +24,7 @@ PARAMETERS = {  # counted by hand from the papers' tables; WRN-34-10 is known fo
     "wrn-34-10": 46_160_474,
     "wrn-28-10": 36_479_194,
     "resnet18-16": 701_466,
+    "resnet18-32": 2_797_610,
     "resnet8-16": 78_042,
     "resnet8-32": 308_650,
 }
@@ -41,6 +44,8 @@ KEYS = {  # names in published checkpoints, and the shape of their weights
                   "block3.layer.3.bn2.running_var": (640,), "fc.bias": (10,)},
     "resnet18-16": {"conv1.weight": (16, 3, 3, 3), "layer4.1.conv2.weight": (128, 128, 3, 3),
                     "linear.weight": (10, 128)},
+    "resnet18-32": {"conv1.weight": (32, 3, 3, 3), "layer4.1.conv2.weight": (256, 256, 3, 3),
+                    "linear.weight": (10, 256)},
     "resnet8-16": {"conv1.weight": (16, 3, 3, 3), "layer3.0.conv2.weight": (64, 64, 3, 3),
                    "layer2.0.shortcut.1.weight": (32,), "linear.weight": (10, 64)},
     "resnet8-32": {"conv1.weight": (32, 3, 3, 3), "layer3.0.conv2.weight": (128, 128, 3, 3),
@@ -54,30 +59,6 @@ ABSENT = {  # what another variant of the architecture would have
     "resnet8-16": ("layer1.1.conv1.weight", "layer4.0.conv1.weight"),
 }
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
-
-
-@pytest.fixture(scope="module")
-def built():
-    """Each architecture once, in eval mode, with BatchNorm statistics as after a training."""
-    models = {}
-
-    def build(name):
-        if name not in models:
-            torch.manual_seed(0)
-            models[name] = randomise(create(name)).eval()
-        return models[name]
-    return build
-
-
-@torch.no_grad()
-def randomise(model):
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.5, 2)
-            module.weight.uniform_(0.5, 1.5)
-            module.bias.normal_(0, 0.1)
-    return model
 
 
 # --- architectures
@@ -145,109 +126,6 @@ def test_wrong_arguments_are_told_what_they_may_be():
     for half in ({"mean": (0.5,) * 3}, {"std": (0.5,) * 3}):
         with pytest.raises(ValueError, match="both mean and std, or neither"):
             create("resnet8-16", **half)
-
-
-# --- the frozen copy
-
-
-@every_architecture
-@torch.no_grad()
-def test_frozen_is_the_same_function(built, name):
-    x = torch.rand(1, 3, 32, 32)
-    frozen = freeze(built(name))
-    expected = built(name)(x)
-    torch.testing.assert_close(frozen(x), expected, atol=1e-4, rtol=1e-4)
-    assert expected.std() > 0.01  # or anything would agree
-    folded = [m for m in frozen.modules() if isinstance(m, nn.BatchNorm2d)]
-    assert len(folded) < sum(isinstance(m, nn.BatchNorm2d) for m in built(name).modules())
-
-
-def test_freezing_leaves_the_original_alone():
-    model = randomise(create("resnet8-16")).train()
-    model.bn1.eval()
-    model.linear.bias.requires_grad_(False)
-    modes = [module.training for module in model.modules()]
-    asks = [p.requires_grad for p in model.parameters()]
-    state = {k: v.clone() for k, v in model.state_dict().items()}
-    frozen = freeze(model)
-    frozen(torch.rand(2, 3, 32, 32))
-    assert [module.training for module in model.modules()] == modes
-    assert [p.requires_grad for p in model.parameters()] == asks
-    assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
-    assert not any(p.requires_grad for p in frozen.parameters())
-    assert not frozen.training
-    assert not any(m.training for m in frozen.modules() if not list(m.children()))
-    with torch.no_grad():
-        before = frozen(torch.ones(1, 3, 32, 32))
-        model.linear.weight.zero_()
-        assert torch.equal(frozen(torch.ones(1, 3, 32, 32)), before)  # a copy, not a view
-
-
-class Branching(nn.Module):
-    """torch.fx cannot trace a branch on the input."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
-
-    def forward(self, x):
-        if x.mean() > 0.5:
-            x = 1 - x
-        return self.norm(self.conv(x)).mean((2, 3))
-
-
-def test_a_model_that_cannot_be_traced_is_frozen_unfolded():
-    model = randomise(Branching()).train()
-    frozen = freeze(model)
-    assert model.training and not frozen.training
-    assert not any(p.requires_grad for p in frozen.parameters())
-    with torch.no_grad():
-        for x in (torch.rand(2, 3, 8, 8) / 4, 1 - torch.rand(2, 3, 8, 8) / 4):
-            torch.testing.assert_close(frozen(x), model.eval()(x))
-
-
-@every_architecture
-@torch.no_grad()
-def test_a_refreshed_copy_is_a_new_copy(name):
-    """In place: every tensor stays where a compiled network knows it to be."""
-    torch.manual_seed(1)
-    frozen, model = freeze(create(name)), randomise(create(name))
-    places = [tensor.data_ptr() for tensor in frozen.state_dict().values()]
-    assert frozen.refresh(model) is frozen
-    expected = freeze(model).state_dict()
-    assert expected and all(torch.equal(v, expected[k]) for k, v in frozen.state_dict().items())
-    assert [tensor.data_ptr() for tensor in frozen.state_dict().values()] == places
-
-
-@torch.no_grad()
-def test_the_plain_copy_is_bitwise_the_model():
-    model, x = randomise(create("resnet8-16")), torch.rand(2, 3, 32, 32)
-    assert torch.equal(freeze(model, fast=False)(x), model.eval()(x))
-
-
-@torch.no_grad()
-def test_bfloat16_passes_give_float32_logits_that_are_near():
-    model, x = randomise(create("resnet8-16")), torch.rand(4, 3, 32, 32)
-    exact, near = (freeze(model, precision=p)(x) for p in ("float32", "bfloat16"))
-    assert near.dtype == torch.float32 and not torch.equal(near, exact)
-    assert (near - exact).abs().max() < 0.05 * exact.abs().max()
-    with pytest.raises(ValueError, match="precision = 'half': choose 'float32' or 'bfloat16'"):
-        freeze(model, precision="half")
-
-
-def test_a_frozen_model_comes_back_as_it_is_and_so_does_a_function():
-    model = freeze(create("resnet8-16"))
-    assert freeze(model) is model
-
-    def function(x):
-        return x.mean((2, 3))
-    assert freeze(function) is function
-
-
-def test_gradients_flow_through_a_frozen_model_to_its_input():
-    x = torch.rand(1, 3, 32, 32, requires_grad=True)
-    freeze(create("resnet8-16"))(x).sum().backward()
-    assert x.grad.abs().max() > 0
 
 
 # --- checkpoints

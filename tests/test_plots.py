@@ -41,6 +41,7 @@ FIGURES = {
     "spectra, no attack": lambda **k: plots.spectra([FLAT], **k),
     "curves": lambda **k: plots.curves(LINES, best={"at PGD": 3}, drop=[2, 3], **k),
     "losses": lambda **k: plots.losses(LINES, drop=2, log=True, **k),
+    "ascent": lambda **k: plots.ascent(LINES, **k),
     "low_pass_accuracy": lambda **k: plots.low_pass_accuracy(FILTERED, **k),
     "radial": lambda **k: plots.radial({"clean": [4.0, 1.0, 0.0], "adv": np.ones(3)}, **k),
     "attack_bars": lambda **k: plots.attack_bars(ATTACKS, **k),

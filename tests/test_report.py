@@ -17,6 +17,7 @@ N, AA = 200, 100
 NAMES = {"headline": "headline", "claims": "claims", "table1": "our-table1",
          "table2": "our-table2", "readings": "readings", "provenance": "provenance",
          "paper_table1": "paper-table1", "paper_table2": "paper-table2", "speed": "speed",
+         "precision": "precision-attacks",
          "follow_up": "follow-up", "scope": "scope", "verdicts": "verdicts",
          "ablations": "ablations", "settings": "settings", "costs": "costs",
          "preset_costs": "preset-costs", "load": "load"}
@@ -309,7 +310,7 @@ def test_pages(tmp_path, preset, made):
         assert ("smoke-mark" in text) == (preset == "smoke" and stem in OURS)
         for table in text.split("```{list-table}")[1:]:
             assert len({len(row) for row in cells(table)}) == 1
-        if stem in ("speed", "follow_up") or not made and stem in OURS:
+        if stem in ("speed", "precision", "follow_up") or not made and stem in OURS:
             assert "not run" in text
         elif stem in OURS - {"settings", "costs", "provenance"}:
             assert "resnet8-32 on cifar10, the first 200 test images, 100 of them" in text

@@ -116,6 +116,7 @@ def test_too_few_images_are_refused_before_training(tmp_path, settings, count, c
 
 @pytest.mark.parametrize(("facts", "message"), [
     ({"attack_precision": "float32"}, "attack_precision = 'bfloat16' there, 'float32' asked for"),
+    ({"update_precision": "bfloat16"}, "update_precision = 'float32' there, 'bfloat16' asked for"),
     ({"data_files": "123"}, "data_files = '' there, '123' asked for")])
 def test_a_run_made_otherwise_is_refused(settings, facts, message):
     run = folder.open_run(settings())
@@ -187,11 +188,15 @@ def test_a_run_does_not_change_its_device(tmp_path, settings, monkeypatch):
             train.train(settings(root))
     last = folder.open_run(settings(root)).dir / "last.pt"
     saved = torch.load(last)
-    assert saved["place"] == {"device": "cpu", "attack_precision": "float32"}
+    assert saved["place"] == {"device": "cpu", **train.FLOAT32}
     torch.save(saved | {"place": {"device": "cuda", "attack_precision": "bfloat16"}}, last)
-    with pytest.raises(RuntimeError, match="last.pt: begun on cuda with attacks in bfloat16; on "
-                                           "cpu with attacks in float32 the numbers would be"):
+    with pytest.raises(RuntimeError, match="begun on cuda, attacks in bfloat16 and updates "
+                                           "in float32; on cpu, attacks in float32 and updates in "
+                                           "float32 the numbers would be"):
         train.train(settings(root))
+    # as before there was a precision of the update
+    torch.save(saved | {"place": {"device": "cpu", "attack_precision": "float32"}}, last)
+    assert train.train(settings(root)).finished
 
 
 def test_a_preset_for_a_gpu_is_read_without_one_but_not_run(tmp_path, settings, monkeypatch):

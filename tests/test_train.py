@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from frlib import data, train
+from frlib import data, fast, train
 from frlib.run import config, files, provenance
 
 TINY = """preset: tiny
@@ -206,8 +206,8 @@ def test_natural_training_attacks_nothing(settings, monkeypatch):
 @pytest.mark.parametrize("method", ["at", "at-fr"])
 def test_fast_and_plain_loops_agree(settings, method):
     losses = []
-    for fast in (False, True):
-        run = train.train(settings(method, epochs=1, fast=fast, runs_dir=f"fast-{method}-{fast}"))
+    for quick in (False, True):
+        run = train.train(settings(method, epochs=1, fast=quick, runs_dir=f"{method}-{quick}"))
         losses.append([run.history[0][k] for k in ("loss_ce", "loss_fr") if k in run.history[0]])
     assert losses[0] == pytest.approx(losses[1], abs=1e-3)
 
@@ -424,7 +424,8 @@ def test_natural_training_is_chosen_by_clean_accuracy(settings, monkeypatch):
 def test_time_and_memory_are_told_before_the_first_epoch(settings, capsys):
     train.train(settings(epochs=1))
     told = capsys.readouterr().out
-    assert re.fullmatch(r"at@epochs=1: about \d+ s and \d\.\d GiB on cpu\n", told)
+    assert re.fullmatch(r"at@epochs=1: about \d+ s and \d\.\d GiB on cpu, in float32, as this "
+                        r"processor has no bfloat16\n", told)
     train.train(settings(epochs=1))
     assert capsys.readouterr().out == ""  # nothing left to do, nothing to tell
 
@@ -493,13 +494,12 @@ def test_a_gpu_attacks_a_compiled_copy_that_is_compiled_once(settings, monkeypat
         compiled.append(kwargs)
         compile_(module, backend="aot_eager", dynamic=False)
     monkeypatch.setattr(torch.nn.Module, "compile", with_another_backend)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *, including_emulation: True)
+    monkeypatch.setattr(fast, "has_bfloat16", lambda device: device == "cuda")
     config_, model = settings(), train.models.create("resnet8-16")
     split = data.load("digits", "", "train").take(8)
     copy_ = train.fast_copy(model, config_, "cuda")
     plain = train.fast_copy(model, config_, "cpu")
     assert copy_.precision == "bfloat16" and plain.precision == "float32"
-    assert train.attack_precision(settings("trades"), "cuda") == "float32"
     assert compiled == [{"mode": "reduce-overhead", "dynamic": False}]
     copy_.precision = "float32"  # to compare
     for step in range(3):
@@ -515,8 +515,7 @@ def test_a_gpu_attacks_a_compiled_copy_that_is_compiled_once(settings, monkeypat
 def test_the_plain_loop_has_no_frozen_copy(settings):
     model = train.models.create("resnet8-16")
     for config_ in (settings(fast=False), settings(attack_mode="train"), settings("natural")):
-        assert train.fast_copy(model, config_, "cuda") is None
-    assert train.attack_precision(settings(fast=False), "cuda") == "float32"
+        assert train.fast_copy(model, config_, "cpu") is None
 
 
 def test_the_average_takes_running_statistics_when_asked(settings):
@@ -539,3 +538,59 @@ def test_only_a_method_with_averaged_results_pays_for_averages(settings):
     run = train.train(settings("natural", epochs=1))
     assert not any(key.startswith("swa") for key in run.history[0])
     assert not (run.dir / "swa-best.pt").exists()
+
+
+@pytest.mark.parametrize(("changes", "device", "there", "expected"), [
+    ({}, "cpu", True, ("bfloat16", "bfloat16")),
+    ({}, "cpu", False, ("float32", "float32")),
+    ({}, "cuda", True, ("bfloat16", "float32")),  # there the update was not measured
+    ({"precision": "float32"}, "cpu", True, ("float32", "float32")),
+    ({"precision": "bfloat16", "fast": False}, "cpu", True, ("bfloat16", "bfloat16")),
+    ({"fast": False}, "cpu", True, ("float32", "float32")),  # the plain loop
+    ({"attack_mode": "train"}, "cpu", True, ("float32", "bfloat16"))])
+def test_one_setting_decides_the_precision(settings, monkeypatch, changes, device, there, expected):
+    monkeypatch.setattr(fast, "has_bfloat16", lambda device: there)
+    assert tuple(train.precision(settings(**changes), device).values()) == expected
+
+
+def test_emulated_bfloat16_is_refused_and_auto_is_what_float32_is(settings, monkeypatch):
+    with pytest.raises(ValueError, match="precision = 'bfloat16', but this cpu would emulate it"):
+        train.train(settings(precision="bfloat16"))
+    run = train.train(settings(epochs=1, runs_dir="auto"))
+    same = train.train(settings(epochs=1, runs_dir="float32", precision="float32"))
+    assert without_seconds(run.history) == without_seconds(same.history)
+
+
+@pytest.mark.parametrize("method", ["at-fr", "trades-awp"])
+def test_training_in_bfloat16_keeps_float32_what_must_be(settings, monkeypatch, method):
+    """And says so; a finished one is a run wherever float32 was not asked for."""
+    monkeypatch.setattr(fast, "has_bfloat16", lambda device: True)
+    seen = {}
+    real = torch.nn.functional.batch_norm
+    monkeypatch.setattr(torch.nn.functional, "batch_norm", lambda x, *args: (
+        seen.setdefault(x.dtype, args), real(x, *args))[1])
+    small = {"epochs": 1, "train_size": 32, "batch_size": 16}
+    run = train.train(settings(method, **small))
+    assert all(t.dtype == torch.float32 for t in seen[torch.bfloat16][:4])
+    saved = torch.load(run.checkpoint("last"), weights_only=True)
+    assert {t.dtype for t in tensors(saved["state_dict"]).values()} <= {torch.float32, torch.int64}
+    finished = files.read_json(run.dir / "finished.json")
+    assert finished["update_precision"] == finished["attack_precision"] == "bfloat16"
+    assert finished["provenance"]["update_precision"] == "bfloat16"
+    monkeypatch.setattr(fast, "has_bfloat16", lambda device: False)
+    assert train.train(settings(method, **small)).finished
+    with pytest.raises(RuntimeError, match="precision = 'bfloat16' there, 'float32' asked for"):
+        train.train(settings(method, precision="float32", **small))
+
+
+def test_trades_attack_begins_in_float32(settings, monkeypatch):
+    monkeypatch.setattr(fast, "has_bfloat16", lambda device: True)
+    passes = []
+    monkeypatch.setattr(fast, "autocast", lambda device, precision: (
+        passes.append(precision), torch.autocast(device, torch.bfloat16, enabled=False))[1])
+    model, config_ = train.models.create("resnet8-16"), settings("trades", steps=3)
+    frozen, split = train.fast_copy(model, config_, "cpu"), data.load("digits", "", "train").take(4)
+    passes.clear()
+    for _ in range(2):
+        train.adversarial(frozen.refresh(model), split.x, split.labels, config_, None)
+    assert passes == 2 * ["float32", "float32", "bfloat16", "bfloat16"]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from frlib.publish import comparable
+from frlib.publish import comparable, plots
 from frlib.publish.claims import (
     NOT_RUN,
     TABLE1_METHOD,
@@ -27,7 +27,7 @@ from frlib.publish.claims import (
 from frlib.publish.markup import NONE, chance, html_table, myst_table, percent, points
 from frlib.publish.result_format import LENS, SHAPE, misfit, other_images
 from frlib.publish.sources import badge, copy_files, costs, preset_costs, provenance
-from frlib.publish.speed_tables import load, speed
+from frlib.publish.speed_tables import ascent, load, precision, speed
 from frlib.publish.statistics import interval
 from frlib.run.config import SHOWN, drop_epochs, epoch_at, presets, project_root
 from frlib.run.files import atomic, read_json
@@ -448,23 +448,29 @@ def bars(results: dict) -> dict[str, dict[str, tuple[float, float, float]]]:
 PAPER = (paper_table1, paper_table2, scope)  # pages that need no result
 OURS = (badge, headline, claims, verdicts, table1, table2, readings, ablations, settings, costs,
         provenance)
-PAGES = (*(make.__name__ for make in PAPER + OURS), "follow_up", "speed", "load", "preset_costs")
+PAGES = (*(make.__name__ for make in PAPER + OURS), "follow_up", "speed", "precision",
+         "load", "preset_costs")
 
 
 def write_pages(out: str | Path, preset: str, *folders: str | Path) -> None:
     """Write the tables of a preset, those of PAGES, as `out`/<name>.md, each atomically.
 
-    Those of `speed` and `load` belong to no preset: they are made of the root's benchmarks/*.json.
+    Those of `speed`, `precision` and `load` belong to no preset: they are made of the root's
+    benchmarks/*.json, and so is a figure, precision.svg, where there is one to draw.
     Copies of the results themselves go to `out`/extra, which the book takes to its root.
     """
     measured = project_root() / "benchmarks"
     results, others = collect(preset, *folders), collect(FOLLOW_UP, *folders)
     made = [*(make() for make in PAPER), *(make(preset, results) for make in OURS),
-            follow_up(others), speed(measured), load(measured),
+            follow_up(others), speed(measured),
+            precision(measured), load(measured),
             preset_costs({name: collect(name, *folders) for name in presets()})]
     for name, text in zip(PAGES, made, strict=True):
         with atomic(Path(out) / f"{name}.md") as temporary:
             temporary.write_text(text)
+    if lines := ascent(measured):
+        with atomic(Path(out) / "precision.svg") as temporary:
+            plots.ascent(lines).savefig(temporary, format="svg")
     extra = Path(out) / "extra"
     extra.mkdir(exist_ok=True)
     copy_files(extra, preset, results)

@@ -152,6 +152,14 @@ def losses(lines, *, drop=None, log=False, title=None, mark=None) -> Figure:
     return _finish(fig, title, mark)
 
 
+def ascent(lines, *, title=None, mark=None) -> Figure:
+    """The cross-entropy that an attack reaches, step by step; lines as in `curves`, values as is.
+    """
+    fig, ax = _over_epochs(lines, {}, None)
+    ax.set(xlabel="steps of the attack", ylabel="cross-entropy")
+    return _finish(fig, title, mark)
+
+
 def low_pass_accuracy(table, *, title=None, mark=None) -> Figure:
     """Table 1 as curves: accuracy by the bandwidth of the low-pass filter, no filter at the left.
 

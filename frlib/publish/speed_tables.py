@@ -12,6 +12,19 @@ from frlib.run.files import read_json
 
 LOOPS = {"published": "published", "channels-last": "channels-last", "tensors": "image tensors",
          "ours": "ours"}  # of benchmarks/speed.py
+BOTH = ("float32", "bfloat16")
+FIRST = {"all": "all", "none": "none", "clean": "the clean images'", "first step": "and step 1",
+         "two steps": "and step 2"}  # of TRADES' attack, the passes in float32
+
+FIGURE = """```{figure} generated/precision.svg
+:name: precision-ascent
+:alt: Cross-entropy by the steps of the attack, for each network a line in float32 and in bfloat16.
+:width: 100%
+
+The cross-entropy that the attacks of {numref}`precision-attacks` reach, step by step, judged in
+float32. Where both precisions reach the same, one line hides the other.
+```
+"""
 
 
 def speed(folder: str | Path) -> str:
@@ -20,7 +33,7 @@ def speed(folder: str | Path) -> str:
     ValueError naming the file for damaged JSON or a file that benchmarks/speed.py did not write.
     """
     tables = []
-    for path in sorted(Path(folder).glob("*.json")):
+    for path in sorted(set(Path(folder).glob("*.json")) - {Path(folder) / "precision.json"}):
         content = read_json(path)
         try:
             tables += [make(path.stem, content[part]) for part, make in
@@ -58,6 +71,88 @@ def load(folder: str | Path) -> str:
         + machine, head, rows)
 
 
+def precision(folder: str | Path) -> str:
+    """The tables of `folder`/precision.json, which benchmarks/precision.py writes, or "not run".
+
+    ValueError naming the file for damaged JSON or a file that it did not write.
+    """
+    path = Path(folder) / "precision.json"
+    content = read_json(path) if path.is_file() else {}
+    try:
+        figure = [FIGURE] if "attacks" in content else []
+        return "\n".join([_attacks(content.get("attacks")), *figure,
+                          _inner(content.get("inner")), _trainings(content.get("training"))])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: not of benchmarks/precision.py ({error!r}); measure again") \
+            from error
+
+
+def ascent(folder: str | Path) -> list[dict]:
+    """Lines for `plots.ascent`: the cross-entropy after each step, by network and precision."""
+    path = Path(folder) / "precision.json"
+    part = read_json(path).get("attacks") if path.is_file() else None
+    return [{"label": f"{method}, {name}", "group": method, "style": name,
+             "epochs": range(len(values)), "values": values}
+            for method, entry in _found(part).items()
+            for name, values in entry["cross_entropy"].items()]
+
+
+def _found(part: dict | None) -> dict:
+    return part["found"] if part else {}
+
+
+def _attacks(part: dict | None) -> str:
+    rows = [[method, entry["clean"], *(entry["standing"][name] for name in BOTH),
+             entry["differing"], *(f"{entry['cross_entropy'][name][-1]:.4f}" for name in BOTH),
+             f"{100 * entry['pixels']:.1f} %"]
+            for method, entry in _found(part).items()]
+    return myst_table(
+        None, "precision-attacks", "The same networks, attacked in both precisions from the same "
+        "starts and judged in float32: images that are right clean, and under the attack; images "
+        "whose verdict differs; the cross-entropy that the attack reaches; pixels that differ. "
+        + _measured(part), ["Network", "Clean", "float32", "bfloat16", "Differ",
+                               "Loss, float32", "Loss, bfloat16", "Pixels"],
+        rows or [[NOT_RUN, *[NONE] * 7]])
+
+
+def _inner(part: dict | None) -> str:
+    rows = [[steps, FIRST[name], f"{value:.5f}", f"{100 * (value / reached['all'] - 1):+.2f} %"]
+            for steps, reached in _found(part).items()
+            for name, value in reached.items()]
+    return myst_table(
+        None, "precision-inner", "The divergence (KL) that the attack of TRADES reaches in float32 "
+        "and in bfloat16 against a network of its own, by the number of its steps and the passes "
+        "that stay in float32; judged in float32. " + _measured(part, "the attack"),
+        ["Steps", "In float32", "KL", "Beside float32"],
+        rows or [[NOT_RUN, *[NONE] * 3]])
+
+
+def _trainings(part: dict | None) -> str:
+    rows = [[seed, *(entry[name][key] for key in ("clean", "standing") for name in BOTH),
+             entry["bfloat16"]["standing"] - entry["float32"]["standing"]]
+            for seed, entry in _found(part).items()]
+    if len(rows) > 1:
+        columns = list(zip(*rows, strict=True))[1:]
+        rows.append(["mean", *(f"{np.mean(column):.1f}" for column in columns[:-1]),
+                     f"{np.mean(columns[-1]):+.1f} ± {np.std(columns[-1], ddof=1):.1f}"])
+    return myst_table(
+        None, "precision-training", "The same adversarial training in both precisions, seed by "
+        "seed, judged in float32: images that are right clean and under the attack; the last "
+        "column is bfloat16 less float32, its mean with the standard deviation of the seeds. "
+        + _measured(part), ["Seed", "Clean, float32", "bfloat16", "Attacked, float32",
+                               "bfloat16", "Difference"], rows or [[NOT_RUN, *[NONE] * 5]])
+
+
+def _measured(part: dict | None, attack: str = "") -> str:
+    if not part:
+        return "Not measured."
+    setting = part["setting"]
+    return (f"{setting['model']}, trained on {setting['train_size']:,} images of "
+            f"{setting['dataset']} for {setting['epochs']} epochs with PGD-{setting['steps']}; "
+            f"{attack or 'PGD-{}'.format(setting['attack_steps'])} on {setting['images']:,} test "
+            f"images; bfloat16 {part['bfloat16']}. {_machine(part)}")
+
+
 def ratios(above, below) -> list[float]:
     """above / below, round by round. ValueError for lists of different lengths."""
     return [a / b for a, b in zip(above, below, strict=True)]
@@ -73,6 +168,22 @@ def _spread(values, form: str) -> str:
     return f"{middle} [{low}, {high}]"
 
 
+def named(variant: str, entry: dict) -> str:
+    """A variant of the training step in words; a file may be older than "default"."""
+    if variant == "ours" and "default" in entry["seconds"]:
+        return "ours, float32"
+    if variant != "default":
+        return LOOPS.get(variant, variant)
+    computed = _precision(entry["setting"])
+    return f"ours, default: {computed}{' here' if computed == 'float32' else ''}"
+
+
+def _precision(setting: dict) -> str:
+    """"float32", "bfloat16", or "bfloat16 attack" where the update is in float32."""
+    attack, update = setting["attack_precision"], setting.get("update_precision", "float32")
+    return attack if attack == update else f"{attack} attack"
+
+
 def _speed_train(stem: str, part: dict) -> str:
     models = part["models"]
     memory = any("peak_mib" in entry for entry in models.values())
@@ -83,7 +194,7 @@ def _speed_train(stem: str, part: dict) -> str:
         for variant, seconds in entry["seconds"].items():
             rate = ratios([work] * len(seconds), seconds)
             share = [100 * r for r in ratios(rate, product)]
-            rows.append(["" if variant != "published" else name, LOOPS.get(variant, variant),
+            rows.append(["" if variant != "published" else name, named(variant, entry),
                          _spread(seconds, ".3g"), _spread(ratios(reference, seconds), ".2f"),
                          f"{np.median(rate):.3g}", _spread(share, ".0f")])
             if memory:
@@ -133,9 +244,10 @@ def _speed_autoattack(stem: str, part: dict) -> str:
 
 
 def _arithmetic(setting: dict) -> str:
-    plain = "float32" + (" (TF32)" if setting["tf32"] else "")
-    attack = setting["attack_precision"]
-    return plain if attack == "float32" else f"{plain}, our attack in {attack}"
+    """What a table's loops compute in; with TF32, only the loops as published use it."""
+    plain = "float32" + (" (TF32 as published)" if setting["tf32"] else "")
+    ours = _precision(setting)
+    return plain if ours == "float32" else f"{plain}, ours by default in {ours}"
 
 
 def _rounds(count: int) -> str:

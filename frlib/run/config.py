@@ -44,8 +44,8 @@ TRAININGS = tuple(dict.fromkeys(trained for trained, _ in METHODS.values()))
 ATTACKED = tuple(dict.fromkeys(run for run, _ in METHODS.values() if run != "natural"))
 AVERAGED = tuple(run for run, which in METHODS.values() if which.startswith("swa"))
 REGULARISED = ("at-fr", "at-sar")
-MODELS = ("resnet18", "preactresnet18", "wrn-34-10", "wrn-28-10", "resnet18-16", "resnet8-16",
-          "resnet8-32")
+MODELS = ("resnet18", "preactresnet18", "wrn-34-10", "wrn-28-10", "resnet18-16", "resnet18-32",
+          "resnet8-16", "resnet8-32")
 # What each method's own code trains with: `recipe: official`, whatever the preset says. Rice et al.
 # 2020 (robust_overfitting), Zhang et al. 2019 (TRADES), Wang et al. 2020 (MART, wide ResNet, its
 # last commit, 99b19ea; an older one has 76 epochs and weight decay 2e-4), Wu et al. 2020 (AWP). The
@@ -157,7 +157,10 @@ class Config:
     curve_images: int = knob(0, "validation and test images of the per-epoch curves, 0: all", low=0)
     curve_steps: int = knob(10, "PGD steps of the per-epoch curves", low=1)
     fast: bool = knob(True, "channels-last, BatchNorm folded while attacking; on a GPU also "
-                      "bfloat16 and compiled attacks", group="place")
+                      "compiled attacks; false: the plain loop, in float32", group="place")
+    precision: str = knob("auto", "passes in training, scores are always float32; auto: bfloat16 "
+                          "where the processor has it; on a GPU for attacks alone", group="place",
+                          choices=("auto", "float32", "bfloat16"))
 
     judge_eps: float = knob(8 / 255, "radius of the attacks that judge: the preset's eps, whatever "
                             "that of a run", low=0, high=1, group="judge")

@@ -28,8 +28,11 @@ def settle(threads: int | None, *, fast: bool = True) -> None:
     Tensors of some megabytes are freed and asked for again in every layer. By default the C
     library hands them back to the kernel, which fills each page with zeros before it lends it
     again; with `fast`, freed memory stays with the process. Only glibc has these two knobs
-    (mallopt(3)); elsewhere nothing is done. Results do not depend on it.
+    (mallopt(3)); elsewhere nothing is done. Results do not depend on it. On a GPU, the peak that
+    `peak_bytes` tells starts anew.
     """
+    if torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
     if threads:
         torch.set_num_threads(threads)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
@@ -68,9 +71,13 @@ def training_bytes(model: nn.Module, x: Tensor, batch_size: int, *, passes: int 
 
 
 def available_bytes(device: str) -> int:
-    """Memory that is free now: of the GPU; else of the machine, or of the container if less."""
+    """Memory that is free now: of the GPU; else of the machine, or of the container if less.
+
+    What torch keeps of a GPU's memory without using it is free, too.
+    """
     if device == "cuda":
-        return torch.cuda.mem_get_info()[0]
+        kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        return torch.cuda.mem_get_info()[0] + kept
     free = psutil.virtual_memory().available
     limit, used = CGROUP / "memory.max", CGROUP / "memory.current"
     if limit.is_file() and used.is_file() and (most := limit.read_text().strip()).isdigit():
@@ -86,7 +93,7 @@ def refuse_if_too_big(need: float, device: str, advice: str) -> None:
 
 
 def peak_bytes(device: str) -> int:
-    """The most memory that this process has held so far, on the GPU if it uses one."""
+    """The most memory that was held: on a GPU since `settle`, else by this process so far."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
     import resource  # not on every platform

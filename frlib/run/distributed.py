@@ -149,6 +149,8 @@ class BatchNorm(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
+        dtype = x.dtype  # passes may be in bfloat16, statistics never are
+        x = x.to(torch.promote_types(dtype, torch.float32))
         axes, count = (0, 2, 3), x.numel() // x.shape[1]
         # without rows: zeros that depend on x, so that this process, too, has a backward pass
         variance, mean = torch.var_mean(x, axes, correction=0) if count else [x.sum(axes)] * 2
@@ -164,7 +166,7 @@ class BatchNorm(nn.BatchNorm2d):
             self.running_var.lerp_(variance * count / (count - 1), rate)
         scale = self.weight / (variance + self.eps).sqrt()
         shift = self.bias - mean * scale
-        return torch.addcmul(shift[:, None, None], x, scale[:, None, None])
+        return torch.addcmul(shift[:, None, None], x, scale[:, None, None]).to(dtype)
 
 
 class _Sum(torch.autograd.Function):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from frlib import attacks, data, evaluate, models, spectral
+from frlib import attacks, data, evaluate, fast, models, spectral
 from frlib.run import cost, published
 from frlib.run.config import JUDGING, METHODS, Config, resolve
 from frlib.run.files import (
@@ -124,7 +124,7 @@ def judge(config: Config, *, redo: bool = False) -> dict:
     about = {"method": config.method, "checkpoint": which,
              "history": last["history"],  # not from metrics.jsonl, which has no checksum
              "epoch": last["epoch"] if which == "swa-last" else read_tensors(path)["epoch"],
-             "attack_precision": finished.get("attack_precision"),
+             **{key: finished.get(key) for key in ("attack_precision", "update_precision")},
              "train_provenance": finished.get("provenance", {})}
     return _stored(config, config.result_label, identity, about, finished, redo, lambda classes: {
         "": load_model(run, which, classes),
@@ -240,7 +240,7 @@ def _judge(config, label, work, finished, load, theirs) -> dict:
     roughness = spectral.kernel_roughnesses(model.conv1.weight.detach()).flatten().tolist()
     cost.refuse_if_too_big(cost.training_bytes(model, x[:1], config.judge_batch), device,
                            f"lower judge_batch = {config.judge_batch}")
-    found = {which: models.freeze(m, fast=config.fast) for which, m in found.items()}
+    found = {which: fast.freeze(m, fast=config.fast) for which, m in found.items()}
     right = {which: evaluate.correct(m, x, y, batch_size=config.judge_batch)
              for which, m in found.items()}
     model, first = found[""], slice(len(test.take(config.aa_images, "aa_images")))

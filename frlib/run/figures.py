@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from frlib import attacks, data, evaluate, models, spectral
-from frlib.evaluate import freeze
+from frlib.fast import freeze
 from frlib.run import evaluate_run
 from frlib.run.config import METHODS, Config, a_list, resolve
 from frlib.run.files import lock, read_json, score, write_json

@@ -92,8 +92,9 @@ def check(run: Run, facts: dict) -> None:
     path = run.dir / "config.json"
     if not path.is_file():
         return
-    # a setting that did not exist then had the effect of its default
-    stored = {**as_stored(Config().group("train")), **read_json(path)}
+    # a setting that did not exist then had the effect of its default, updates were float32
+    stored = {**as_stored(Config().group("train")), "update_precision": "float32",
+              **read_json(path)}
     wanted = as_stored({**run.config.group("train"), **facts})
     differing = [f"{k} = {stored.get(k)!r} there, {v!r} asked for" for k, v in wanted.items()
                  if stored.get(k) != v and k != "numerics"

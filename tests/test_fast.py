@@ -1,0 +1,138 @@
+"""The frozen copy is the same function, and leaves its original alone."""
+
+import pytest
+import torch
+from conftest import randomise
+from torch import nn
+
+from frlib import fast
+from frlib.fast import freeze
+from frlib.models import ARCHITECTURES, create
+
+every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
+
+
+@every_architecture
+@torch.no_grad()
+def test_frozen_is_the_same_function(built, name):
+    x = torch.rand(1, 3, 32, 32)
+    frozen = freeze(built(name))
+    expected = built(name)(x)
+    torch.testing.assert_close(frozen(x), expected, atol=1e-4, rtol=1e-4)
+    assert expected.std() > 0.01  # or anything would agree
+    folded = [m for m in frozen.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert len(folded) < sum(isinstance(m, nn.BatchNorm2d) for m in built(name).modules())
+
+
+def test_freezing_leaves_the_original_alone():
+    model = randomise(create("resnet8-16")).train()
+    model.bn1.eval()
+    model.linear.bias.requires_grad_(False)
+    modes = [module.training for module in model.modules()]
+    asks = [p.requires_grad for p in model.parameters()]
+    state = {k: v.clone() for k, v in model.state_dict().items()}
+    frozen = freeze(model)
+    frozen(torch.rand(2, 3, 32, 32))
+    assert [module.training for module in model.modules()] == modes
+    assert [p.requires_grad for p in model.parameters()] == asks
+    assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+    assert not any(p.requires_grad for p in frozen.parameters())
+    assert not frozen.training
+    assert not any(m.training for m in frozen.modules() if not list(m.children()))
+    with torch.no_grad():
+        before = frozen(torch.ones(1, 3, 32, 32))
+        model.linear.weight.zero_()
+        assert torch.equal(frozen(torch.ones(1, 3, 32, 32)), before)  # a copy, not a view
+
+
+class Branching(nn.Module):
+    """torch.fx cannot trace a branch on the input."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        if x.mean() > 0.5:
+            x = 1 - x
+        return self.norm(self.conv(x)).mean((2, 3))
+
+
+def test_a_model_that_cannot_be_traced_is_frozen_unfolded():
+    model = randomise(Branching()).train()
+    frozen = freeze(model)
+    assert model.training and not frozen.training
+    assert not any(p.requires_grad for p in frozen.parameters())
+    with torch.no_grad():
+        for x in (torch.rand(2, 3, 8, 8) / 4, 1 - torch.rand(2, 3, 8, 8) / 4):
+            torch.testing.assert_close(frozen(x), model.eval()(x))
+
+
+@every_architecture
+@torch.no_grad()
+def test_a_refreshed_copy_is_a_new_copy(name):
+    """In place: every tensor stays where a compiled network knows it to be."""
+    torch.manual_seed(1)
+    frozen, model = freeze(create(name)), randomise(create(name))
+    places = [tensor.data_ptr() for tensor in frozen.state_dict().values()]
+    assert frozen.refresh(model) is frozen
+    expected = freeze(model).state_dict()
+    assert expected and all(torch.equal(v, expected[k]) for k, v in frozen.state_dict().items())
+    assert [tensor.data_ptr() for tensor in frozen.state_dict().values()] == places
+
+
+@torch.no_grad()
+def test_the_plain_copy_is_bitwise_the_model():
+    model, x = randomise(create("resnet8-16")), torch.rand(2, 3, 32, 32)
+    assert torch.equal(freeze(model, fast=False)(x), model.eval()(x))
+
+
+@torch.no_grad()
+def test_bfloat16_passes_give_float32_logits_that_are_near():
+    model, x = randomise(create("resnet8-16")), torch.rand(4, 3, 32, 32)
+    exact, near = (freeze(model, precision=p)(x) for p in ("float32", "bfloat16"))
+    assert near.dtype == torch.float32 and not torch.equal(near, exact)
+    assert (near - exact).abs().max() < 0.05 * exact.abs().max()
+    with pytest.raises(ValueError, match="precision = 'half': choose 'float32' or 'bfloat16'"):
+        freeze(model, precision="half")
+
+
+def test_a_frozen_model_comes_back_as_it_is_and_so_does_a_function():
+    model = freeze(create("resnet8-16"))
+    assert freeze(model) is model
+
+    def function(x):
+        return x.mean((2, 3))
+    assert freeze(function) is function
+
+
+def test_gradients_flow_through_a_frozen_model_to_its_input():
+    x = torch.rand(1, 3, 32, 32, requires_grad=True)
+    freeze(create("resnet8-16"))(x).sum().backward()
+    assert x.grad.abs().max() > 0
+
+
+def test_a_network_that_cannot_be_compiled_is_used_as_it_is(caplog):
+    def backend(graph, inputs):
+        raise OSError("no compiler")
+    frozen, x = freeze(create("resnet8-16")), torch.rand(2, 3, 32, 32)
+    expected = frozen(x)
+    frozen.net.compile(backend=backend)
+    for _ in range(2):
+        assert torch.equal(frozen(x), expected)
+    warning, = (record for record in caplog.records if record.name == "frlib")
+    assert "no compiler" in warning.getMessage()
+    assert frozen.refresh(create("resnet8-16")) is frozen
+
+
+@pytest.mark.parametrize(("listing", "expected"), [
+    ("model name : x\nflags\t\t: fpu avx2 avx512f\n", False),
+    ("flags\t\t: fpu avx512_bf16\n", True), ("flags : amx_tile amx_bf16\n", True),
+    ("Features : fp asimd\n", False), (None, False)])
+def test_the_processor_is_asked(monkeypatch, asked, listing, expected):
+    def read(path):
+        if listing is None:
+            raise FileNotFoundError(path)
+        return listing
+    monkeypatch.setattr(fast.Path, "read_text", read)
+    assert asked("cpu") is expected
