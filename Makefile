@@ -1,5 +1,6 @@
 # make book | test | site | pdf | small | mini | table1 | ablations | resnet18 | paper | publish
 # make cifar100-subset | tiny-imagenet-40 | test-gpu | test-slow | test-oldest | clean
+# REDO=1 with a preset: train and judge all again; what was there is moved aside and kept
 # LOCKED=1 with any of them: the exact releases of constraints.txt, behind the committed results
 PYTHON ?= python3
 DATA ?= data
@@ -9,7 +10,8 @@ CHROMIUM ?= chromium
 # be called 2024_01 or my data
 QUOTED = '["$(subst ','\'',$(subst ",\",$(subst \,\\,$(DATA))))"]'
 RUN = .venv/bin/python -m
-SNAKEMAKE = $(RUN) snakemake -j$(JOBS) --rerun-incomplete --nolock --quiet rules --config data=$(QUOTED)
+SNAKEMAKE = $(RUN) snakemake -j$(JOBS) --rerun-incomplete --nolock --quiet rules \
+	$(if $(REDO),--forcerun train judge numbers) --config $(if $(REDO),redo=1) data=$(QUOTED)
 # the packages' own scripts hold the place of .venv: a moved project starts them by their modules
 JUPYTER_BOOK = .venv/bin/python -c "from jupyter_book.cli.main import main; main()"
 # nothing if .venv was made in this folder, else a word that makes it anew

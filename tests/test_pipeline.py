@@ -50,3 +50,45 @@ def test_a_notebook_refuses_a_folder_that_papermill_read_as_a_number(name):
             assert getattr(config.from_parameters({key: text}, method="at"), key) == text
     with pytest.raises(ValueError, match="data_root = '': must name a folder"):
         config.from_parameters({"data_root": ""}, method="at")
+
+
+TINY = """preset: tiny
+settings:
+  runs: [natural]
+  dataset: digits
+  train_size: 32
+  batch_size: 16
+  model: resnet8-16
+  epochs: 1
+  threads: 1
+  curve_images: 4
+  curve_steps: 1
+  judge_images: 4
+  aa_images: 1
+"""
+
+
+@pytest.mark.slow
+def test_what_is_finished_stays_whatever_becomes_of_the_preset(tmp_path):
+    preset, runs = tmp_path / "tiny.yaml", tmp_path / "runs"
+    preset.write_text(TINY)
+
+    def snakemake(*more):
+        return subprocess.run([sys.executable, "-m", "snakemake", "-j1", "--nolock", *more,
+                               "--config", f"preset={preset}", f"runs={runs}",
+                               *(["redo=1"] if "--forcerun" in more else []), "--", "results"],
+                              cwd=REPO, text=True, capture_output=True, timeout=600)
+    assert snakemake().returncode == 0
+    files = [runs / "tiny" / "natural" / "seed0" / "finished.json",
+             runs / "results" / "tiny" / "natural" / "seed0.json"]
+    before = [path.read_bytes() for path in files]
+    preset.write_text(TINY + "  # a comment\n")
+    assert "Nothing to be done" in snakemake("-n").stdout
+    preset.write_text(TINY.replace("epochs: 1", "epochs: 2"))
+    refused = snakemake()
+    assert refused.returncode and "epochs = 1 there, 2 asked for" in refused.stdout + refused.stderr
+    assert [path.read_bytes() for path in files] == before
+    assert snakemake("--forcerun", "train", "judge").returncode == 0
+    assert (files[0].parent / "older-1" / "finished.json").read_bytes() == before[0]
+    kept, = files[1].parent.glob("older-*/seed0.json")
+    assert kept.read_bytes() == before[1] != files[1].read_bytes()
