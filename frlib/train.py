@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from frlib import attacks, averaging, data, evaluate, fast, losses, models
 from frlib.run import cost, distributed, folder
 from frlib.run.config import METHODS, Config, criterion, drop_epochs, epoch_at, resolve
-from frlib.run.files import file_checksum, lock, read_tensors, write_json
+from frlib.run.files import file_checksum, lock, read_tensors, weights_checksum, write_json
 from frlib.run.folder import Run, device_for_work, device_of, open_run
 from frlib.run.provenance import NUMERICS, provenance
 
@@ -180,7 +180,9 @@ def _train(run: Run, config: Config, device: str, facts: dict) -> None:
         log.info("%s %s", config.label, json.dumps(row))
     if first:
         folder.write_history(run, state["history"])
-        files = {p.stem: file_checksum(p) for p in sorted(run.dir.glob("*.pt"))}
+        files = {p.stem: file_checksum(p) for p in sorted(run.dir.glob("*best.pt"))}
+        if averages(config.method):
+            files["swa-last"] = weights_checksum(average.module.state_dict())
         write_json(run.dir / "finished.json", {
             "seconds": round(sum(row["seconds"] for row in state["history"]), 1),
             "peak_bytes": state["peak_bytes"], **computed,
