@@ -5,7 +5,7 @@ import torch
 
 from frlib import attacks, evaluate, models, train
 from frlib.__main__ import main
-from frlib.run import config, evaluate_run, figures, files
+from frlib.run import config, evaluate_run, figures, files, folder
 
 SMALL = """preset: smoke
 settings: {runs: [natural, at], threads: 1, dataset: digits, train_size: 64, flip: false,
@@ -53,7 +53,7 @@ def test_numbers_are_made_once_with_what_they_are_of(base, measured, what):
     assert measured == labels and made == files.read_json(evaluate_run.result_path(base, what))
     assert MAKE[what](base) == made and measured == labels
     assert made["checkpoint_sha256"] == {
-        label: files.file_checksum(train.open_run(c).checkpoint(config.METHODS[c.method][1]))
+        label: files.file_checksum(folder.open_run(c).checkpoint(config.METHODS[c.method][1]))
         for label, c in figures.finished(base).items()}
     test = figures.images(base, made["images"])
     assert made["data"] == {"test": test.checksum} and made["provenance"]["device"]
