@@ -252,14 +252,14 @@ def test_what_does_not_decide_the_training_is_not_in_the_label():
 def test_groups_part_the_fields():
     c = load("smoke")
     assert c.group("judge").keys() == {"judge_eps", "judge_images", "aa_images",
-                                       "aa_both", "judge_batch"}
+                                       "judge_batch", "aa_both"}
     assert {"eps", "seed", "fr_lambda"} <= c.group("train").keys()
     assert c.group("train", "judge", "place") == dataclasses.asdict(c)
 
 
 def test_a_label_too_long_for_a_folder_is_refused():
     assert load("smoke", milestones=[0.5] * 50).label.count("0.5") == 50
-    with pytest.raises(ValueError, match="differ from preset smoke .* of your own"):
+    with pytest.raises(ValueError, match="differ from preset smoke make a label of.* of your own"):
         _ = load("smoke", milestones=[0.5] * 60, epochs=2).label
 
 
@@ -311,6 +311,7 @@ def test_running_the_cell_again_after_the_rest_of_the_notebook_is_no_error():
     (["at", "at-fr"], ("at", "at-fr"), ["at", "at-fr"]), ("at", ("at", "mart"), ["at"]),
     ((8, 1), range(1, 33), [8, 1]), (16, range(1, 33), [16]), ("at@lr=1.0", None, ["at@lr=1.0"]),
     (None, ("at", "mart"), "must be a list of some of at, mart"), ([], ("at",), []),
+    ([], range(1, 33), "x = []: must be"),
     (["sat"], ("at",), "x = ['sat']: must be a list of some of at"), ({"at": 1}, None, "of texts"),
     ([0], range(1, 33), "x = [0]: must be a list of whole numbers from 1 to 32"),
     (True, range(1, 33), "x = True: must be"), ("16", range(1, 33), "x = '16': must be")])

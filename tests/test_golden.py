@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from frlib import averaging, data, fast, models, train
-from frlib.run import config, evaluate_run
+from frlib import averaging, data, fast, models, spectral, train
+from frlib.run import config, evaluate_run, figures
 from frlib.run.provenance import NUMERICS
 
 FILE = Path(__file__).with_name("golden.json")
@@ -54,6 +54,7 @@ def trained(label):
 def judged(name):
     """How an attack that judges changes the images and the loss."""
     model, x, split = network()
+    x, split = x[:16], split.take(16)
     attack = partial(evaluate_run.FAST_ATTACKS[name], eps=8 / 255,
                      generator=torch.Generator().manual_seed(0))
     x_adv = attack(fast.freeze(model), x, split.labels)
@@ -61,7 +62,34 @@ def judged(name):
     return {"loss": loss.item(), "moved": (x_adv - x).abs().mean().item()}
 
 
-PARTS = {"train": (trained, TRAININGS), "judge": (judged, evaluate_run.FAST_ATTACKS)}
+def drawn(name):
+    """What chapters 5 and 8 measure, of eight images and their attacks."""
+    model, x, split = network()
+    x, y, model = x[:8], split.labels[:8], fast.freeze(model)
+    settings = config.load("smoke")
+    adv = figures.pgd20(model, x, y, settings)
+    if name == "figures":
+        radial = spectral.radial_energy(adv - x)
+        radii = torch.arange(len(radial))
+        return {"filtered": spectral.low_pass(x, 16).abs().sum().item(),
+                "difference": (spectral.amplitude(adv) - spectral.amplitude(x)).abs().mean().item(),
+                "radius": ((radii * radial).sum() / radial.sum()).item(),
+                "roughness": spectral.kernel_roughness(model.net.conv1.weight)}
+    edges = figures.band_edges([10.4, 14.8], x)
+    all_of_them = torch.ones(8, dtype=torch.bool)
+    found = {f"band {band}": figures.confined(model, x, y, all_of_them, edges, band, settings)
+             for band in range(3)}
+    waves = spectral.wave(*x.shape[-2:], 3, -5)
+    return {**{name: (share.sum() + size.sum()).item()
+               for name, (_, share, size) in found.items()},
+            "share": spectral.energy_shares(adv - x, edges)[:, 0].sum().item(),
+            "density": figures.density(adv - x, 4).std().item(),
+            "wave": (waves * x).sum().item(),
+            "high": figures.high_pass(x, 5).square().sum().item()}
+
+
+PARTS = {"train": (trained, TRAININGS), "judge": (judged, evaluate_run.FAST_ATTACKS),
+         "figures": (drawn, ["figures"]), "lens": (drawn, ["lens"])}
 ALL = [(part, name) for part, (_, names) in PARTS.items() for name in names]
 
 

@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 
 from frlib import attacks, data, fast, losses, models, train
 from frlib.methods import METHODS
-from frlib.run import config, cost, files, folder, provenance, training
+from frlib.run import config, cost, evaluate_run, files, folder, provenance, training
 
 TINY = """preset: tiny
 settings:
@@ -112,8 +112,9 @@ def test_a_finished_run_holds_what_it_promises(unbroken):
     finished = json.loads((unbroken.dir / "finished.json").read_text())
     assert finished["provenance"]["commit"] == "0123abc"
     assert finished["data"] == data.load("digits", "", "train").take(64).checksum
-    assert finished["checkpoints"] == {name: files.file_checksum(unbroken.checkpoint(name))
-                                       for name in ("best", "last", "swa-best")}
+    assert finished["checkpoints"] == {
+        **{name: files.file_checksum(unbroken.checkpoint(name)) for name in ("best", "swa-best")},
+        "swa-last": files.weights_checksum(evaluate_run.load_weights(unbroken, "swa-last"))}
     stored = json.loads((unbroken.dir / "config.json").read_text())
     assert stored["eps"] == 8 / 255 and stored["numerics"] == 1
 

@@ -25,13 +25,13 @@ from frlib.run.files import (
     read_json,
     read_tensors,
     score,
+    weights_checksum,
     write_json,
 )
 from frlib.run.folder import Run, check, device_for_work, open_run
 from frlib.run.provenance import NUMERICS, outdated, provenance
 
 log = logging.getLogger("frlib")
-FILE = {"swa-last": "last"}  # the checkpoint file that holds it, where it is called otherwise
 
 
 FAST_ATTACKS = evaluate.ATTACKS  # all but AutoAttack: {name: attack}, with those registered
@@ -54,14 +54,22 @@ def result_path(config: Config, label: str = "") -> Path:
     return folder / (label or config.result_label) / f"seed{config.seed}.json"
 
 
+def load_weights(run: Run, which: str) -> dict[str, torch.Tensor]:
+    """The named tensors of the checkpoint "best", "last", "swa-best", or "swa-last".
+
+    RuntimeError naming a damaged file, ValueError naming one that holds code.
+    """
+    saved = read_tensors(run.checkpoint("last" if which == "swa-last" else which))
+    weights = saved["average"] if which == "swa-last" else saved["state_dict"]
+    return {k.removeprefix("module."): v for k, v in weights.items() if k != "n_averaged"}
+
+
 def load_model(run: Run, which: str, num_classes: int = 10) -> torch.nn.Module:
     """The run's model in eval mode: "best", "last", "swa-best", or "swa-last".
 
     RuntimeError naming a damaged file, ValueError naming one that holds code.
     """
-    saved = read_tensors(run.checkpoint(FILE.get(which, which)))
-    weights = saved["state_dict"] if which != "swa-last" else {
-        k.removeprefix("module."): v for k, v in saved["average"].items() if k != "n_averaged"}
+    weights = load_weights(run, which)
     inside = {k: weights[k].flatten().tolist() for k in ("mean", "std") if k in weights}
     model = models.create(run.config.model, num_classes=num_classes, **inside)
     model.load_state_dict(weights)
@@ -69,20 +77,21 @@ def load_model(run: Run, which: str, num_classes: int = 10) -> torch.nn.Module:
 
 
 def trained_checksum(config: Config) -> str:
-    """SHA-256 of the checkpoint that a method is read from.
+    """SHA-256 of the checkpoint file that a method is read from; of the last average, which shares
+    its file with what goes on, that of its weights.
 
-    FileNotFoundError when its run is not finished, ValueError for a file that the training did not
-    write.
+    FileNotFoundError when its run is not finished, ValueError for weights that the training did
+    not write.
     """
     run, which = open_run(config), METHODS[config.method][1]
     if not run.finished:
         raise FileNotFoundError(f"{run.dir} is not a finished run; train {config.label} first")
-    path = run.checkpoint(FILE.get(which, which))
-    checksum = file_checksum(path)
+    checksum = weights_checksum(load_weights(run, which)) if which == "swa-last" \
+        else file_checksum(run.checkpoint(which))
     stored = read_json(run.dir / "finished.json").get("checkpoints", {})
-    if stored.get(path.stem, checksum) != checksum:
-        raise ValueError(f"{path} is not the file that the training wrote: its SHA-256 is not in "
-                         f"finished.json; delete {run.dir} and train again")
+    if stored.get(which, checksum) != checksum:
+        raise ValueError(f"{run.dir}: {which} is not what the training wrote: its SHA-256 is not "
+                         f"in finished.json; delete {run.dir} and train again")
     return checksum
 
 
@@ -95,10 +104,10 @@ def judge(config: Config, *, redo: bool = False) -> dict:
     other settings or weights: it is never overwritten. One of older numerics is returned, with a
     warning; with `redo` a stored result is moved aside, to be kept, and computed anew.
     """
-    config = config.of(config.method)  # without settings that decide nothing here
     run, which = open_run(config), METHODS[config.method][1]
+    config = config.of(config.method)  # without settings that decide nothing here
     other = {"best": "last", "swa-last": "swa-best"}[which]
-    checksum, path = trained_checksum(config), run.checkpoint(FILE.get(which, which))
+    checksum = trained_checksum(config)
     finished = read_json(run.dir / "finished.json")
     trained = read_json(run.dir / "config.json").get("numerics")
     check(run, {"numerics": trained})
@@ -107,7 +116,8 @@ def judge(config: Config, *, redo: bool = False) -> dict:
     last = read_tensors(run.checkpoint("last"))["state"]
     about = {"method": config.method, "checkpoint": which,
              "history": last["history"],  # not from metrics.jsonl, which has no checksum
-             "epoch": last["epoch"] if which == "swa-last" else read_tensors(path)["epoch"],
+             "epoch": last["epoch"] if which == "swa-last"
+             else read_tensors(run.checkpoint(which))["epoch"],
              **{key: finished.get(key) for key in ("attack_precision", "update_precision")},
              "train_provenance": finished.get("provenance", {})}
     return _stored(config, config.result_label, identity, about, finished, redo, lambda classes: {

@@ -150,5 +150,14 @@ def score(flags) -> dict:
     return {"correct": int(flags.sum()), "total": len(flags), "flags": pack_flags(flags)}
 
 
+def weights_checksum(weights: dict) -> str:
+    """SHA-256 over named tensors, in the order of their names: of weights, not of their file."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def file_checksum(path: str | Path) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -20,7 +20,7 @@ from frlib import train as loop
 from frlib.methods import METHODS
 from frlib.run import cost, distributed, folder
 from frlib.run.config import Config, resolve
-from frlib.run.files import file_checksum, lock, read_tensors, write_json
+from frlib.run.files import file_checksum, lock, read_tensors, weights_checksum, write_json
 from frlib.run.folder import Run, device_for_work, device_of, open_run
 from frlib.run.provenance import NUMERICS, provenance
 
@@ -111,7 +111,9 @@ def _train(run: Run, config: Config, device: str, facts: dict) -> None:
         start = time.time()
     if first:
         folder.write_history(run, state["history"])
-        files = {p.stem: file_checksum(p) for p in sorted(run.dir.glob("*.pt"))}
+        files = {p.stem: file_checksum(p) for p in sorted(run.dir.glob("*best.pt"))}
+        if METHODS[config.method].averaged:
+            files["swa-last"] = weights_checksum(training.average.module.state_dict())
         write_json(run.dir / "finished.json", {
             "seconds": round(sum(row["seconds"] for row in state["history"]), 1),
             "peak_bytes": state["peak_bytes"], **computed,
