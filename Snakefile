@@ -14,7 +14,6 @@ from pathlib import Path
 from shlex import quote
 
 from frlib.run import config as settings
-from frlib import train
 from frlib.publish import book_tables
 from frlib.run import evaluate_run, figures
 
@@ -31,7 +30,9 @@ def given(name):
     return os.path.expanduser(value) if isinstance(value, str) else value
 
 
-SETTINGS = settings.load(PRESET, **{key: given(name) for key, name in settings.PATHS.items()})
+PLUGIN = config.get("plugin", "")  # plugin=FILE: a reader's own methods, networks, data, attacks
+SETTINGS = settings.load(PRESET, plugin=PLUGIN or None,
+                         **{key: given(name) for key, name in settings.PATHS.items()})
 DATA, RUNS = SETTINGS.data_root, SETTINGS.runs_dir
 settings.check_labels(SETTINGS)
 NAME = SETTINGS.preset_name
@@ -39,12 +40,13 @@ PYTHON = quote(sys.executable)
 # not by its script, which does not start once the project has moved
 JUPYTER_BOOK = f"{PYTHON} -c 'from jupyter_book.cli.main import main; main()'"
 COMMON = f"--preset {quote(str(PRESET))} --data-root {quote(str(DATA))} --runs-dir {quote(RUNS)}"
+COMMON += f" --plugin {quote(PLUGIN)}" if PLUGIN else ""
 REDO = "--redo" if config.get("redo") else ""
 PAPERMILL = (
     "TQDM_DISABLE=1 {PYTHON} -m papermill --no-progress-bar --log-level WARNING {input.notebook} "
     "{output.notebook:q} -r preset {PRESET:q} -r data_root {DATA:q} -r runs_dir {RUNS:q} "
     "-p seed {SEED}"
-)
+) + (" -r plugin {PLUGIN:q}" if PLUGIN else "")
 SEED = SETTINGS.seeds[0]  # the seed that the notebooks show
 # without a number of threads in the preset, a job has the machine, and its GPU, to itself
 THREADS = SETTINGS.threads or workflow.resource_settings.cores or SETTINGS.job_cpus

@@ -19,7 +19,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from frlib import attacks, data, evaluate, fast, losses, models, train
+from frlib import attacks, data, evaluate, fast, losses, methods, models, train
 from frlib.run import config, cost
 from frlib.run.files import pack_flags, read_json, write_json
 from frlib.run.provenance import provenance
@@ -84,7 +84,7 @@ def _parse(arguments):
         choices=("attacks", "inner", "training"), help="what to measure (default: all); the file "
         "keeps the other parts")
     add("--methods", nargs="+", choices=METHODS, default=METHODS, help="of the attacked networks")
-    add("--model", choices=config.MODELS, help="default: the preset's, as the next two")
+    add("--model", choices=config.networks(), help="default: the preset's, as the next two")
     add("--train-size", type=int, help="training images")
     add("--epochs", type=int, help="of a training")
     add("--seeds", type=int, nargs="+", default=(0, 1, 2), help="of the trainings (0 1 2)")
@@ -191,7 +191,7 @@ def inner(x, y, given):
             with bfloat16() if passes is not None else nullcontext():
                 for bx, by in zip(x.split(BATCH), y.split(BATCH), strict=True):
                     frozen.passes = 0
-                    x_adv = train.adversarial(frozen, bx, by, step, generator)
+                    x_adv = methods.pgd_on_kl(frozen, bx, by, step, generator)
                     with torch.no_grad():
                         total += losses.kl(exact(bx), exact(x_adv)).sum().item()
             reached[name] = total / len(y)

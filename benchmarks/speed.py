@@ -65,8 +65,8 @@ def _parse(arguments):
     add("--data-root", help="folder of the official CIFAR-10; without it, scikit-learn's digits")
     add("--dataset", choices=("cifar10", "digits"), help="default: cifar10 if --data-root is given")
     add("--only", choices=("train", "autoattack"), help="measure this part, keep the other")
-    add("--models", nargs="+", choices=config.MODELS, help="default: three sizes of ResNet-18; for "
-        "AutoAttack, resnet8-16 and resnet18-16")
+    add("--models", nargs="+", choices=config.networks(), help="default: three sizes of ResNet-18; "
+        "for AutoAttack, resnet8-16 and resnet18-16")
     add("--device", choices=("cpu", "cuda"), default="cpu")
     add("--threads", type=int, default=2, help="of torch on the CPU (default 2)")
     add("--rounds", type=int, default=7, help="of the training step (default 7)")

@@ -12,9 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from frlib import train
-from frlib.publish import book_tables, comparison, notebook_views, status
-from frlib.run import config, distributed, evaluate_run, figures, sweep
+from frlib.run import config, distributed, evaluate_run, figures, sweep, training
 from frlib.run.files import read_json, write_json
 
 
@@ -28,6 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data-root", default="data")
     parser.add_argument("--runs-dir", default="runs")
+    parser.add_argument("--plugin", default="", metavar="FILE", help="a Python file of your own "
+                        "that registers methods, networks, data sets or attacks")
     parser.add_argument("--out", default="book/generated", help="where `report` writes its pages")
     parser.add_argument("--vary", action="append", default=[], metavar="KEY=VALUE,...",
                         help="sweep: a setting and its values; may be repeated")
@@ -41,15 +41,19 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if given.step != "train" and distributed.asked() > 1:
             raise ValueError(f"{given.step}: one process does it; only train is for torchrun")
+        config.load_plugin(given.plugin)
         if given.step == "status":
+            from frlib.publish import status  # here and below: training and judging need no pages
+
             folders = config.resolve(given.runs_dir) / "results", config.project_root() / "results"
             found = status.status(*folders, preset=Path(given.preset or "").stem)
             print(json.dumps(found, indent=1) if given.json else status.as_text(found))
             return 0
         settings = config.load(given.preset or "smoke", seed=given.seed, data_root=given.data_root,
-                               runs_dir=given.runs_dir, **config.parse_label(given.run))
+                               runs_dir=given.runs_dir, plugin=given.plugin or None,
+                               **config.parse_label(given.run))
         if given.step == "train":
-            train.train(settings, redo=given.redo)
+            training.train(settings, redo=given.redo)
         elif given.step == "judge":
             evaluate_run.judge(settings, redo=given.redo)
         elif given.step == "sweep":
@@ -60,6 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
         elif given.step == "lens":  # of chapter 8
             figures.lens(settings, redo=given.redo)
         elif given.step == "report":
+            from frlib.publish import book_tables, notebook_views
+
             name, _ = notebook_views.shown(settings)
             book_tables.write_pages(config.resolve(given.out), name,
                                config.resolve(given.runs_dir) / "results",
@@ -76,6 +82,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run_sweep(base, vary, seeds: list[int], jobs: int) -> None:
     """Make every result of a sweep by the pipeline, then write and print its table as CSV."""
+    from frlib.publish import book_tables, comparison
+
     wanted = sweep.labels(base, sweep.parse_vary(vary))
     command = sweep.pipeline(base, wanted, seeds, jobs=jobs)
     if subprocess.run(command, cwd=config.project_root()).returncode:

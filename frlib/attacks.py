@@ -2,30 +2,32 @@
 
 Every attack takes a model (any callable from images to logits), images x (float, NCHW, in [0, 1])
 and labels y (int64, N), and returns adversarial images: detached, within eps of x and within
-[0, 1]. The model's mode, parameters and gradients are left as they were. eps = 8/255 means eight
-of 255 grey levels.
+[0, 1]. The model's mode, parameters and gradients are left as they were. eps = 8/255, or the text
+"8/255", means eight of 255 grey levels.
 """
 
+from collections.abc import Callable
 from contextlib import contextmanager
+from fractions import Fraction
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-def fgsm(model, x: Tensor, y: Tensor, *, eps: float) -> Tensor:
+def fgsm(model, x: Tensor, y: Tensor, *, eps: float | str) -> Tensor:
     """One signed gradient step of length eps from x itself (Goodfellow et al., 1412.6572)."""
     return pgd(model, x, y, eps=eps, step_size=eps, steps=1, random_start=False)
 
 
-def cw(model, x: Tensor, y: Tensor, *, eps: float, step_size: float, steps: int = 30,
+def cw(model, x: Tensor, y: Tensor, *, eps: float | str, step_size: float | str, steps: int = 30,
        generator=None) -> Tensor:
     """PGD on the margin loss of Carlini & Wagner (1608.04644), 30 steps as the released code."""
     return pgd(model, x, y, eps=eps, step_size=step_size, steps=steps, loss="margin",
                generator=generator)
 
 
-def pgd(model, x: Tensor, y: Tensor, *, eps: float, step_size: float, steps: int,
+def pgd(model, x: Tensor, y: Tensor, *, eps: float | str, step_size: float | str, steps: int,
         restarts: int = 1, random_start: bool | str = True, loss="ce", mode: str = "eval",
         generator=None, check: bool = True) -> Tensor:
     """Projected gradient ascent on the loss within the eps-ball (Madry et al., 1706.06083).
@@ -39,7 +41,8 @@ def pgd(model, x: Tensor, y: Tensor, *, eps: float, step_size: float, steps: int
     or restarts out of range. check=False leaves out the look at the values of x and y, for which
     the CPU must wait for a GPU.
     """
-    _check(x, y, eps, step_size, steps, restarts)
+    eps, step_size = length("eps", eps), length("step_size", step_size)
+    _check(x, y, steps, restarts)
     if check:
         _check_values(x, y)
     if random_start not in (True, False, "gaussian"):
@@ -68,8 +71,9 @@ def pgd(model, x: Tensor, y: Tensor, *, eps: float, step_size: float, steps: int
     return best
 
 
-def subspace_pgd(model, x: Tensor, y: Tensor, *, project, eps: float, step_size: float, steps: int,
-                 rounds: int = 8, random_start: bool = True, generator=None) -> Tensor:
+def subspace_pgd(model, x: Tensor, y: Tensor, *, project: Callable[[Tensor], Tensor],
+                 eps: float | str, step_size: float | str, steps: int, rounds: int = 8,
+                 random_start: bool = True, generator=None) -> Tensor:
     """PGD on the cross-entropy, the perturbation confined to a subspace, as a frequency band.
 
     `project` is the orthogonal projection onto it, (N, C, H, W) to the same: for a band,
@@ -81,7 +85,8 @@ def subspace_pgd(model, x: Tensor, y: Tensor, *, project, eps: float, step_size:
     subspace: by nothing where x keeps eps away from 0 and 1, elsewhere by what `rounds` left over.
     If `project` changes nothing, this is `pgd`. Raises ValueError as `pgd`, and for no rounds.
     """
-    _check(x, y, eps, step_size, steps, 1)
+    eps, step_size = length("eps", eps), length("step_size", step_size)
+    _check(x, y, steps, 1)
     _check_values(x, y)
     if rounds < 1:
         raise ValueError(f"rounds = {rounds}: must be at least 1")
@@ -165,17 +170,29 @@ def _mode(model, mode: str):
             module.training = training
 
 
-def _check(x, y, eps, step_size, steps, restarts):
+def length(name: str, value: float | str) -> float:
+    """A radius or step in the units of the images, given as a number or as text: 8 / 255, "8/255".
+
+    ValueError, naming it, for another text and for what is not in [0, 1].
+    """
+    try:
+        number = float(Fraction(value)) if isinstance(value, str) and len(value) < 32 \
+            and "e" not in value.lower() else float(value)
+    except (TypeError, ValueError, ZeroDivisionError):
+        raise ValueError(f"{name} = {value!r}: must be a number or a fraction 'a/b'") from None
+    if not 0 <= number <= 1:
+        raise ValueError(f"{name} = {value}: must be in [0, 1], the units of the images; "
+                         f"for {number:g} grey levels of 255 give {number:g}/255")
+    return number
+
+
+def _check(x, y, steps, restarts):
     if x.ndim != 4 or not x.is_floating_point():
         raise ValueError(f"images must be float NCHW in [0, 1], not {x.dtype} of shape "
                          f"{tuple(x.shape)}; divide uint8 images by 255")
     if y.dtype != torch.int64 or y.shape != x.shape[:1]:
         raise ValueError(f"labels must be int64 of shape ({len(x)},), not {y.dtype} of shape "
                          f"{tuple(y.shape)}")
-    for name, value in (("eps", eps), ("step_size", step_size)):
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name} = {value}: must be in [0, 1], the units of the images; "
-                             f"for {value:g} grey levels of 255 give {value:g}/255")
     if steps < 1 or restarts < 1:
         raise ValueError(f"steps = {steps}, restarts = {restarts}: both must be at least 1")
 

@@ -18,9 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from frlib import readers
+from frlib.registry import Registry
 
 SPLITS = ("train", "val", "test")
-DATASETS: dict[str, tuple[Callable, Callable | None]] = {}  # name: what `register` was given
+DATASETS = Registry("dataset")  # {name: (reader, files)}, what `register` was given
 LISTED = "sha256:"  # how a `listing` starts
 
 
@@ -59,18 +60,17 @@ class Split:
         return digest.hexdigest()
 
 
-def register(name: str, reader: Callable, *, files: Callable | None = None) -> None:
+def register(name: str, reader: Callable, *, files: Callable | None = None,
+             replace: bool = False) -> None:
     """Make `reader` the data set `name`, for `load` and for every setting `dataset`.
 
     reader(root: Path, train: bool, download: bool) -> (images, labels, classes) of the whole
     training or test set: uint8 (N, 3, H, W), or a function of the chosen indices that returns
     them; int64 (N,), counted from 0; the names of the labels. files(root) -> the paths whose names
     and contents decide all that, none for a set that is what its name says; without it, `listing`
-    reads the images. ValueError for a name that is taken.
+    reads the images. ValueError for a name that is taken; `replace` as in `Registry.add`.
     """
-    if name in DATASETS:
-        raise ValueError(f"dataset {name!r} is registered already")
-    DATASETS[name] = reader, files
+    DATASETS.add(name, (reader, files), replace=replace)
 
 
 def _nothing(root):
@@ -83,6 +83,7 @@ register("cifar100", partial(readers.cifar, "CIFAR-100"), files=_nothing)
 register("svhn", readers.svhn, files=_nothing)
 register("tiny-imagenet", readers.tiny_imagenet, files=readers.tiny_imagenet_files)
 register("folder", readers.folder, files=readers.folder_files)
+DATASETS.close()
 
 
 def load(name: str, root: str | Path, split: str, *, val_fraction: float = 0.1, seed: int = 42,
@@ -109,13 +110,12 @@ def load(name: str, root: str | Path, split: str, *, val_fraction: float = 0.1, 
     images of several sizes or classes that do not match; FileNotFoundError when the data is
     neither there nor to be had; RuntimeError naming a damaged file.
     """
-    if name not in DATASETS:
-        raise ValueError(f"unknown dataset {name!r}: choose one of {', '.join(DATASETS)}")
+    reader, _ = DATASETS.find(name)
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
     if not 0 <= val_fraction < 1:
         raise ValueError(f"val_fraction = {val_fraction}: must be in [0, 1)")
-    images, labels, classes = DATASETS[name][0](Path(root).expanduser(), split != "test", download)
+    images, labels, classes = reader(Path(root).expanduser(), split != "test", download)
     chosen = slice(None)
     if split != "test":
         order = np.random.RandomState(seed).permutation(len(labels))

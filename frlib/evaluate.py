@@ -1,4 +1,4 @@
-"""Accuracy, robust accuracy, and accuracy by frequency; AutoAttack in resumable stages."""
+"""Accuracy, robust accuracy, and accuracy by frequency; the attacks that judge; AutoAttack."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from frlib import spectral
+from frlib import attacks, spectral
 from frlib.fast import freeze
-from frlib.run.files import atomic, read_tensors
+from frlib.registry import Registry
 
 FEWEST_CLASSES = 4  # its targeted loss compares four logits
 STAGES = ("apgd-ce", "apgd-t", "fab-t", "square")
@@ -94,6 +94,94 @@ def robust(model, x: Tensor, y: Tensor, attack: Callable, *, batch_size: int = 2
     return flags
 
 
+# ---- the attacks that judge, beside AutoAttack
+
+ATTACKS = Registry("attack")  # {name: attack(model, x, y, *, eps, generator) -> x_adv}
+TITLES: dict[str, str] = {}  # what their columns are called
+
+
+def register_attack(name: str, attack: Callable[..., Tensor], title: str = "", *,
+                    replace: bool = False) -> None:
+    """Judge every model by this attack, too, from now on; what is judged already stays as it is.
+
+    attack(model, x, y, *, eps, generator) -> x_adv, as those of `frlib.attacks`: within eps of x
+    and [0, 1]. title: the head of its column. ValueError for a name that is taken; `replace` as in
+    `Registry.add`.
+    """
+    ATTACKS.add(name, attack, replace=replace, taken=("clean", "aa"))
+    TITLES[name] = title or name
+
+
+def fgsm(model, x: Tensor, y: Tensor, *, eps: float, generator=None) -> Tensor:
+    """FGSM; it draws nothing, but takes a generator as the others do."""
+    return attacks.fgsm(model, x, y, eps=eps)
+
+
+def pgd20(model, x: Tensor, y: Tensor, *, eps: float, generator=None) -> Tensor:
+    """PGD-20, step eps/4."""
+    return attacks.pgd(model, x, y, eps=eps, step_size=eps / 4, steps=20, generator=generator)
+
+
+def cw(model, x: Tensor, y: Tensor, *, eps: float, generator=None) -> Tensor:
+    """PGD-30 on the margin, step eps/4."""
+    return attacks.cw(model, x, y, eps=eps, step_size=eps / 4, steps=30, generator=generator)
+
+
+register_attack("fgsm", fgsm, "FGSM")
+register_attack("pgd20", pgd20, "PGD-20")
+register_attack("cw", cw, "C&W")
+ATTACKS.close()
+
+
+def under_attack(model, x: Tensor, y: Tensor, attack: Callable[..., Tensor], *, eps: float,
+                 seed: int = 0, batch_size: int = 250, clean: Tensor | None = None,
+                 progress: str = "") -> Tensor:
+    """`robust` under one of ATTACKS, whose random numbers start from the seed.
+
+    ValueError for an attack whose images leave the eps-ball or [0, 1]: such flags say nothing.
+    """
+    generator = torch.Generator(x.device).manual_seed(seed)
+
+    def checked(model, x, y):
+        x_adv = attack(model, x, y, eps=eps, generator=generator)
+        near = ((x_adv - x).abs() <= eps + 1e-6) & (x_adv >= 0) & (x_adv <= 1)  # not so for NaN
+        if not near.all():
+            raise ValueError(f"attack {getattr(attack, '__name__', attack)!r}: its images must be "
+                             f"within eps = {eps:g} of x, and in [0, 1]")
+        return x_adv
+
+    return robust(model, x, y, checked, batch_size=batch_size, clean=clean, progress=progress)
+
+
+def judge(model: nn.Module, x: Tensor, y: Tensor, *, eps: float | str = "8/255", name: str = "mine",
+          seed: int = 0, batch_size: int = 250, autoattack_images: int | None = None) -> dict:
+    """One row of a table for a model that is there, without a run: as a result file has it.
+
+    {"label", "seed", "scores": {"clean" and every attack: {"correct", "total", "flags"}}}.
+    autoattack_images: on how many of the first images AutoAttack runs, which takes by far the
+    longest; 0: all, None: not at all. Raises what `accuracy` and `autoattack` raise.
+    """
+    from frlib.run.files import score  # a door: flags are packed as in a result file
+
+    eps = attacks.length("eps", eps)
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"{type(model).__name__} given: judge takes an nn.Module; a run is judged "
+                         "by frlib.run.evaluate_run.judge(config)")
+    accuracy(model, x[:1], y[:1])
+    frozen = freeze(model)
+    clean = correct(frozen, x, y, batch_size=batch_size)
+    flags = {"clean": clean, **{key: under_attack(frozen, x, y, attack, eps=eps, seed=seed,
+                                                  batch_size=batch_size, clean=clean)
+                                for key, attack in ATTACKS.items()}}
+    if autoattack_images is not None:
+        few = slice(autoattack_images or len(y))
+        flags["aa"] = autoattack(frozen, x[few], y[few], eps=eps, batch_size=batch_size,
+                                 seed=seed).robust
+    return {"label": name, "seed": seed, "scores": {key: score(f) for key, f in flags.items()}}
+
+
+# ---- by frequency
+
 def fourier_sensitivity(model, x: Tensor, y: Tensor, *, norm: float, stride: int = 1,
                         batch_size: int = 250, generator=None) -> Tensor:
     """Accuracy under a wave of every frequency: (h, w), in [0, 1], the zero one at (h//2, w//2).
@@ -124,6 +212,8 @@ def fourier_sensitivity(model, x: Tensor, y: Tensor, *, norm: float, stride: int
     return torch.tensor([[found[once(i, j)] for j in columns] for i in rows])
 
 
+# ---- AutoAttack
+
 @dataclass(frozen=True)
 class AutoAttackResult:
     """robust: bool (N,); x_adv: images that break the others; stages: survivors after each."""
@@ -135,7 +225,7 @@ class AutoAttackResult:
 
 
 @full_precision()
-def autoattack(model, x: Tensor, y: Tensor, *, eps: float, batch_size: int, seed: int,
+def autoattack(model, x: Tensor, y: Tensor, *, eps: float | str, batch_size: int, seed: int,
                state_dir: str | Path | None = None) -> AutoAttackResult:
     """The standard AutoAttack, L-infinity (Croce & Hein, 2003.01690), by the official package.
 
@@ -146,8 +236,9 @@ def autoattack(model, x: Tensor, y: Tensor, *, eps: float, batch_size: int, seed
     """
     from pyautoattack import AutoAttack, checks
 
-    if not 0 < eps <= 1:
-        raise ValueError(f"eps = {eps}: must be in (0, 1], the units of the images (8/255)")
+    eps = attacks.length("eps", eps)
+    if not eps:
+        raise ValueError(f"eps = {eps:g}: must be in (0, 1], the units of the images (8/255)")
     if x.dtype != torch.float32 or x.ndim != 4 or not ((x >= 0) & (x <= 1)).all():
         raise ValueError("images must be float32 NCHW in [0, 1], without NaN")
     if len(x) == 0:
@@ -229,6 +320,8 @@ def _identity(model, x, y, eps, batch_size, seed) -> str:
 def _read_state(store: Path | None, identity: str) -> dict | None:
     if store is None or not store.is_file():
         return None
+    from frlib.run.files import read_tensors  # a door, as below: of state_dir alone
+
     state = read_tensors(store)
     if state["identity"] != identity:
         raise ValueError(f"{store}: belongs to another model, data or setting; "
@@ -238,5 +331,7 @@ def _read_state(store: Path | None, identity: str) -> dict | None:
 
 def _write_state(store: Path | None, state: dict) -> None:
     if store is not None:
+        from frlib.run.files import atomic
+
         with atomic(store) as temporary:
             torch.save(state, temporary)

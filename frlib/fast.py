@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from frlib.models import Classifier
+from frlib.models import ResNet, WideResNet
 
 log = logging.getLogger("frlib")
 PRECISIONS = ("float32", "bfloat16")
@@ -74,7 +74,7 @@ class Frozen(nn.Module):
         self.precision, self.exact, self.passes, self.folded = precision, exact, 0, {}
         self.net = copy.deepcopy(model).eval().requires_grad_(False)
         if fast:
-            if isinstance(model, Classifier):
+            if type(model) in (ResNet, WideResNet):
                 self.net, self.folded = _fold(self.net)
                 self.refresh(model)
             self.net = self.net.to(memory_format=torch.channels_last)

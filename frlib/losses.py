@@ -8,6 +8,7 @@ as in the official codes.
 import copy
 import functools
 import math
+from collections.abc import Callable
 from contextlib import contextmanager
 
 import torch
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from frlib.attacks import full
+from frlib.registry import Registry
 
 NOTHING = torch.iinfo(torch.int64).min  # no label is this one
 
@@ -29,9 +31,7 @@ def frequency_regularization(logits_adv: Tensor, logits_clean: Tensor, *,
     transform and for shapes that differ, are not 2-D or are empty.
     """
     _check(logits_adv, logits_clean)
-    if transform not in TRANSFORMS:
-        raise ValueError(f"transform = {transform!r}: choose one of {', '.join(TRANSFORMS)}")
-    return TRANSFORMS[transform](full(logits_adv) - full(logits_clean))
+    return TRANSFORMS.find(transform)(full(logits_adv) - full(logits_clean))
 
 
 # Each takes the difference (N, classes) of attacked and clean logits and returns a scalar.
@@ -81,10 +81,25 @@ def euclidean(difference: Tensor) -> Tensor:
     return norms.mean() * difference.shape[1] ** 0.5
 
 
-TRANSFORMS = {
-    "class": dft_of_classes, "batch-class": dft_of_batch_and_classes, "none": logit_pairing,
-    "permuted": dft_of_shuffled_classes, "orthogonal": random_rotation, "l2": euclidean,
-}
+TRANSFORMS = Registry("transform")  # {name: (N, classes) difference -> scalar}
+
+
+def register_transform(name: str, distance: Callable[[Tensor], Tensor], *,
+                       replace: bool = False) -> None:
+    """Make `distance` the transform `name`, also for the setting `fr_transform`.
+
+    ValueError for a name that is taken; `replace` as in `Registry.add`.
+    """
+    TRANSFORMS.add(name, distance, replace=replace)
+
+
+register_transform("class", dft_of_classes)
+register_transform("batch-class", dft_of_batch_and_classes)
+register_transform("none", logit_pairing)
+register_transform("permuted", dft_of_shuffled_classes)
+register_transform("orthogonal", random_rotation)
+register_transform("l2", euclidean)
+TRANSFORMS.close()
 
 
 def kl(logits_clean: Tensor, logits_adv: Tensor, *, floor: float = 0.0) -> Tensor:

@@ -7,6 +7,8 @@ Every model takes float images (N, 3, H, W) in [0, 1] and returns logits (N, num
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from frlib.checkpoints import NORMALISATION, read_weights
+from frlib.registry import Registry
 
 
 class Classifier(nn.Module):
@@ -170,23 +173,39 @@ class WideResNet(Classifier):
         return self.fc(F.relu(self.bn1(x)).mean(dim=(2, 3)))
 
 
-ARCHITECTURES = {
-    "resnet18": lambda *rest: ResNet(BasicBlock, (2, 2, 2, 2), 64, *rest),
-    "preactresnet18": lambda *rest: ResNet(PreActBlock, (2, 2, 2, 2), 64, *rest),
-    "wrn-34-10": lambda *rest: WideResNet(34, 10, *rest),
-    "wrn-28-10": lambda *rest: WideResNet(28, 10, *rest),
-    "resnet18-16": lambda *rest: ResNet(BasicBlock, (2, 2, 2, 2), 16, *rest),
-    "resnet18-32": lambda *rest: ResNet(BasicBlock, (2, 2, 2, 2), 32, *rest),
-    "resnet8-16": lambda *rest: ResNet(BasicBlock, (1, 1, 1), 16, *rest),
-    "resnet8-32": lambda *rest: ResNet(BasicBlock, (1, 1, 1), 32, *rest),
-}
+ARCHITECTURES = Registry("model")  # {name: build(num_classes, mean, std) -> nn.Module}
+
+
+def register(name: str, build: Callable[..., nn.Module], *, replace: bool = False) -> None:
+    """Make build(num_classes, mean, std) the network `name`, for `create` and the setting `model`.
+
+    mean and std are lists of three numbers, or None: a subclass of `Classifier` hands them on. What
+    it returns takes float images (N, 3, H, W) in [0, 1] and gives logits (N, num_classes).
+    ValueError for a name that is taken; `replace` as in `Registry.add`.
+    """
+    ARCHITECTURES.add(name, build, replace=replace)
+
+
+register("resnet18", partial(ResNet, BasicBlock, (2, 2, 2, 2), 64))
+register("preactresnet18", partial(ResNet, PreActBlock, (2, 2, 2, 2), 64))
+register("wrn-34-10", partial(WideResNet, 34, 10))
+register("wrn-28-10", partial(WideResNet, 28, 10))
+register("resnet18-16", partial(ResNet, BasicBlock, (2, 2, 2, 2), 16))
+register("resnet18-32", partial(ResNet, BasicBlock, (2, 2, 2, 2), 32))
+register("resnet8-16", partial(ResNet, BasicBlock, (1, 1, 1), 16))
+register("resnet8-32", partial(ResNet, BasicBlock, (1, 1, 1), 32))
+ARCHITECTURES.close()
 
 
 def create(name: str, *, num_classes: int = 10, mean=None, std=None) -> nn.Module:
     """A new model with random weights (torch's global generator). ValueError: unknown name."""
-    if name not in ARCHITECTURES:
-        raise ValueError(f"unknown model {name!r}: choose one of {', '.join(ARCHITECTURES)}")
-    return ARCHITECTURES[name](num_classes, mean, std)
+    return ARCHITECTURES.find(name)(num_classes, mean, std)
+
+
+def first_kernels(model: nn.Module) -> Tensor | None:
+    """Weights (out, in, kh, kw) of the first convolution wider than a pixel; None without one."""
+    found = (module.weight.detach() for module in model.modules() if isinstance(module, nn.Conv2d))
+    return next((weight for weight in found if weight[0, 0].numel() > 1), None)
 
 
 def load_checkpoint(model: nn.Module, path: str | Path) -> nn.Module:

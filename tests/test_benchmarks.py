@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from frlib import attacks, data, evaluate, models, train
+from frlib import attacks, data, evaluate, models
 from frlib.publish import speed_tables
-from frlib.run import config
+from frlib.run import config, folder
 from frlib.run.files import read_json, unpack_flags, write_json
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
@@ -307,4 +307,4 @@ def test_help_and_refusals(capsys):
 def test_the_preset_of_the_robust_networks_is_one():
     settings = config.load(str(speed.HERE / "robust.yaml"), dataset="cifar10")
     assert settings.preset_name == "robust" and settings.method == "at"
-    assert train.open_run(settings).dir.parts[-3:] == ("robust", "at", "seed0")
+    assert folder.open_run(settings).dir.parts[-3:] == ("robust", "at", "seed0")

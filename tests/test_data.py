@@ -1,5 +1,6 @@
 """The splits are the ones promised, the crops are real crops, and bad data is named."""
 
+import copy
 import re
 
 import numpy as np
@@ -265,7 +266,7 @@ def test_batches_flip_only_when_asked_to():
 
 
 def test_a_registered_data_set_is_one_like_any_other(monkeypatch, tmp_path):
-    monkeypatch.setattr(data, "DATASETS", dict(data.DATASETS))
+    monkeypatch.setattr(data, "DATASETS", copy.copy(data.DATASETS))
     part = toy(10)
     with pytest.raises(ValueError, match="unknown dataset 'mine'"):
         load("mine", tmp_path, "train")

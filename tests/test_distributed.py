@@ -21,9 +21,10 @@ import pytest
 import torch
 from torch import nn
 
-from frlib import data, train
+from frlib import averaging, data, models, train
 from frlib.__main__ import main
 from frlib.run import config, distributed
+from frlib.run.folder import Run
 
 REPO = Path(__file__).resolve().parents[1]
 TINY = """preset: shared
@@ -79,12 +80,12 @@ def one_epoch(name):
     split = data.load("digits", "", "train").take(15 * (steps - 1) + 3)
     split = replace(split, images=split.images[:, :, ::4, ::4])  # 8 x 8 pixels
     torch.manual_seed(0)
-    model = train.models.ResNet(train.models.BasicBlock, (1,), 8, 10, None, None)
+    model = models.ResNet(models.BasicBlock, (1,), 8, 10, None, None)
     seen = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "_check_finite", lambda terms, epoch: seen.append(torch.stack(terms)))
         train.train_epoch(model, train._optimizer(model, c), split,
-                          torch.Generator().manual_seed(0), c, 0)
+                          torch.Generator().manual_seed(0), c, 0, processes=distributed)
     return {"terms": seen[-1], "state": model.state_dict()}
 
 
@@ -98,7 +99,7 @@ def batchnorm(rows):
     (out ** 3).sum().backward()  # what follows a BatchNorm: some function of all rows
     found = [out.detach(), *(p.grad.clone() for p in net.parameters()),
              *(b.clone() for b in net.buffers())]
-    train.averaging.reestimate_batchnorm(distributed.twin(net), [x, x[:2] + 1, x - 3])
+    averaging.reestimate_batchnorm(distributed.twin(net), [x, x[:2] + 1, x - 3])
     return found + [b.clone() for b in net.buffers()]
 
 
@@ -179,7 +180,7 @@ def test_a_whole_run_of_two_is_that_of_one(found):
         finished = json.loads((folder / "finished.json").read_text())
         assert finished["provenance"]["processes"] == processes
     assert {p.name for p in two.iterdir()} == {p.name for p in one.dir.iterdir()}
-    history = train.Run(two, one.config).history
+    history = Run(two, one.config).history
     assert len(history) == len(one.history) == 2
     for ours, theirs in zip(without_seconds(history), without_seconds(one.history), strict=True):
         assert ours.keys() == theirs.keys() and "loss_fr" in ours
@@ -208,8 +209,8 @@ def kill(job, rank):
 
 
 def test_a_killed_process_ends_the_job_and_the_same_command_goes_on(found, tmp_path):
-    unbroken = train.Run(found[0]["run"], settings("at"))
-    run = train.Run(tmp_path / "shared" / "at" / "seed0", settings("at"))
+    unbroken = Run(found[0]["run"], settings("at"))
+    run = Run(tmp_path / "shared" / "at" / "seed0", settings("at"))
     for rank in (0, 1):
         done = len(run.history)
         with started(tmp_path) as job:
@@ -223,7 +224,7 @@ def test_a_killed_process_ends_the_job_and_the_same_command_goes_on(found, tmp_p
     with started(tmp_path) as job:
         out, _ = job.communicate(timeout=600)
     assert job.returncode == 0 and run.finished, out
-    assert out.count("at: about") == 1  # one speaks for both
+    assert out.count("GiB on each of 2 x cpu") == 1  # one speaks for both
     assert without_seconds(run.history) == without_seconds(unbroken.history)
 
 

@@ -390,7 +390,7 @@ def test_too_few_classes_are_refused():
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"eps": 8}, r"eps = 8: must be in \(0, 1\]"),
+    ({"eps": 8}, r"eps = 8: must be in \[0, 1\]"),
     ({"eps": 0}, r"eps = 0: must be in \(0, 1\]"),
     ({"x": torch.zeros(2, 1, 8, 8, dtype=torch.uint8)}, "float32 NCHW"),
     ({"x": torch.zeros(2, 1, 8, 8, dtype=torch.float64)}, "float32 NCHW"),

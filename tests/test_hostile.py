@@ -21,7 +21,7 @@ from frlib import data, evaluate, models, train
 from frlib.__main__ import main
 from frlib.publish import book_tables
 from frlib.publish import notebook_views as views
-from frlib.run import config, evaluate_run, files
+from frlib.run import config, evaluate_run, files, folder
 
 REPO = Path(__file__).resolve().parents[1]
 PRESET = """preset: hostile
@@ -136,7 +136,7 @@ def trained(own_root, tmp_path_factory):
 @pytest.fixture
 def run(trained, tmp_path):
     """A copy of that run, to be spoilt."""
-    found = train.open_run(config.load("hostile.yaml", runs_dir=str(tmp_path / "runs")))
+    found = folder.open_run(config.load("hostile.yaml", runs_dir=str(tmp_path / "runs")))
     found.dir.mkdir(parents=True)
     for name, content in trained.items():
         (found.dir / name).write_bytes(content)

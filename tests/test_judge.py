@@ -107,7 +107,7 @@ def test_judged_otherwise_is_another_result_beside_the_first(settings):
 
 
 def test_a_run_of_other_settings_is_not_judged(settings, monkeypatch):
-    stored = files.read_json(train.open_run(settings()).dir / "config.json")
+    stored = files.read_json(folder.open_run(settings()).dir / "config.json")
     monkeypatch.setattr(folder, "read_json", lambda path: {**stored, "train_size": 48})
     with pytest.raises(RuntimeError, match="other settings .train_size = 48 there, 96 asked for"):
         evaluate_run.judge(settings())
@@ -115,7 +115,7 @@ def test_a_run_of_other_settings_is_not_judged(settings, monkeypatch):
 
 def test_flags_are_those_of_the_checkpoint(settings, runs):
     result = evaluate_run.judge(settings())
-    model = evaluate_run.load_model(train.open_run(settings()), "best")
+    model = evaluate_run.load_model(folder.open_run(settings()), "best")
     from frlib import data
     test = data.load("digits", "", "test").take(12)
     with torch.no_grad():
@@ -134,7 +134,7 @@ def test_killed_judgement_goes_on_with_the_next_attack(settings, monkeypatch):
         if len(calls) == 2:
             raise KeyboardInterrupt
 
-    for path in train.open_run(settings()).dir.rglob("judge/*/scores.json"):
+    for path in folder.open_run(settings()).dir.rglob("judge/*/scores.json"):
         path.unlink()
     monkeypatch.setattr(evaluate_run, "write_json", killed)
     with pytest.raises(KeyboardInterrupt):
@@ -172,7 +172,7 @@ def test_siblings():
 
 
 def test_averaged_weights_of_the_last_epoch(settings, runs):
-    run = train.open_run(settings())
+    run = folder.open_run(settings())
     saved = torch.load(run.checkpoint("last"), weights_only=True)["average"]
     model = evaluate_run.load_model(run, "swa-last")
     assert torch.equal(model.conv1.weight, saved["module.conv1.weight"]) and not model.training
@@ -182,7 +182,7 @@ def test_averaged_weights_of_the_last_epoch(settings, runs):
 
 
 def own_file(settings):
-    return train.open_run(settings()).checkpoint("best")
+    return folder.open_run(settings()).checkpoint("best")
 
 
 def test_a_checkpoint_from_elsewhere_is_judged_as_a_run_of_ours_is(settings):

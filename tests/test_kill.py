@@ -21,6 +21,7 @@ import torch
 from frlib import train
 from frlib.__main__ import main
 from frlib.run import config, evaluate_run, files
+from frlib.run.folder import open_run
 
 REPO = Path(__file__).resolve().parents[1]
 # at this radius the first stage of AutoAttack breaks whatever the network has right: some images
@@ -116,7 +117,7 @@ def test_a_training_and_a_judgement_killed_midway_end_as_unbroken_ones(preset, u
             process.communicate()
         assert process.returncode == -signal.SIGKILL
         done = evaluate_run.result_path(settings) if step == "judge" else \
-            train.open_run(settings).dir / "finished.json"
+            open_run(settings).dir / "finished.json"
         assert not done.exists(), "it was killed too late to show anything"
         with command(preset, tmp_path, step, run) as process:
             assert process.wait() == 0, process.stderr.read()
@@ -150,7 +151,7 @@ def test_a_disk_that_fills_up_keeps_what_was_there_and_then_goes_on(preset, unbr
     assert main(arguments) == 1
     assert re.search(r"error: cannot write .*last.pt .*what was there before is intact",
                      capsys.readouterr().err)
-    run = train.open_run(config.load(preset, method="at", runs_dir=str(tmp_path))).dir
+    run = open_run(config.load(preset, method="at", runs_dir=str(tmp_path))).dir
     assert (run / "best.next.pt").is_file() and not (run / "last.pt").exists()
     assert not list(tmp_path.rglob("*.tmp"))
     small_disk(resource.RLIM_INFINITY)

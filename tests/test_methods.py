@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from frlib import attacks, data, losses, train
+from frlib import attacks, data, losses, models, train
+from frlib.methods import METHODS
 from frlib.run import config, provenance
 
 TINY = """preset: methods
@@ -58,7 +59,7 @@ def settings(method, **changes):
 
 def new_model(c):
     torch.manual_seed(0)
-    return train.models.create(c.model)
+    return models.create(c.model)
 
 
 def one_epoch(c, digits, model=None, epoch=0):
@@ -76,7 +77,7 @@ def attacked(monkeypatch):
     def pgd(model, x, y, **settings):
         calls.append({"model": model, "x": x, "y": y, **settings})
         return 1 - x
-    monkeypatch.setattr(train.attacks, "pgd", pgd)
+    monkeypatch.setattr(attacks, "pgd", pgd)
     return calls
 
 
@@ -262,7 +263,7 @@ def test_batchnorm_sees_clean_and_attacked_images_in_the_methods_order(method, d
     model = new_model(c).train()
     twin, x = copy.deepcopy(model), data.to_float(digits.images)
     x_adv = x if method == "natural" else 1 - x
-    train.objective(model, x, x_adv, digits.labels, c, 0)
+    METHODS[c.method].loss(model, x, x_adv, digits.labels, c, 0)
     for which in PASSES[method]:
         twin({"c": x, "a": x_adv}[which])
     assert same(state(model), state(twin))
@@ -287,7 +288,7 @@ def test_the_objective_is_the_loss_of_these_passes_and_so_is_its_gradient(method
     c = settings(method, beta=3.0, fr_lambda=0.5)
     model = new_model(c).train()
     twin, x, y = copy.deepcopy(model), data.to_float(digits.images), digits.labels
-    loss, terms = train.objective(model, x, 1 - x, y, c, 0)
+    loss, terms = METHODS[method].loss(model, x, 1 - x, y, c, 0)
     expected = OBJECTIVES[method](twin(x), twin(1 - x), y)
     torch.testing.assert_close(loss, expected)
     loss.backward()

@@ -5,7 +5,6 @@ import logging
 import re
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -13,8 +12,9 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from frlib import data, fast, train
-from frlib.run import config, files, provenance
+from frlib import attacks, data, fast, losses, models, train
+from frlib.methods import METHODS
+from frlib.run import config, cost, evaluate_run, files, folder, provenance, training
 
 TINY = """preset: tiny
 settings:
@@ -85,14 +85,14 @@ def same_weights(one, two, names=("best", "last", "swa-best")):
 
 def die_at(monkeypatch, name, call):
     """The n-th call of a function of runs ends as a kill would, after its work."""
-    original, calls = getattr(train.folder, name), []
+    original, calls = getattr(folder, name), []
 
     def dying(*arguments, **kwargs):
         original(*arguments, **kwargs)
         calls.append(1)
         if len(calls) == call:
             raise KeyboardInterrupt
-    monkeypatch.setattr(train.folder, name, dying)
+    monkeypatch.setattr(folder, name, dying)
 
 
 # --- a run
@@ -112,8 +112,9 @@ def test_a_finished_run_holds_what_it_promises(unbroken):
     finished = json.loads((unbroken.dir / "finished.json").read_text())
     assert finished["provenance"]["commit"] == "0123abc"
     assert finished["data"] == data.load("digits", "", "train").take(64).checksum
-    assert finished["checkpoints"] == {name: files.file_checksum(unbroken.checkpoint(name))
-                                       for name in ("best", "swa-best")}
+    assert finished["checkpoints"] == {
+        **{name: files.file_checksum(unbroken.checkpoint(name)) for name in ("best", "swa-best")},
+        "swa-last": files.weights_checksum(evaluate_run.load_weights(unbroken, "swa-last"))}
     stored = json.loads((unbroken.dir / "config.json").read_text())
     assert stored["eps"] == 8 / 255 and stored["numerics"] == 1
 
@@ -141,7 +142,7 @@ def test_a_killed_run_goes_on_to_the_same_end(unbroken, settings, monkeypatch, f
         die_at(patch, function, call)
         with pytest.raises(KeyboardInterrupt):
             train.train(settings())
-    run = train.open_run(settings())
+    run = folder.open_run(settings())
     assert not run.finished
     torch.manual_seed(99)  # what else the process did must not matter
     train.train(settings())
@@ -158,18 +159,18 @@ def test_another_seed_is_another_run(unbroken, settings):
 
 def test_at_and_at_swa_are_one_run_trained_once(settings, monkeypatch):
     run = train.train(settings("at-swa"))
-    assert run.dir == train.open_run(settings("at")).dir and run.config.method == "at"
+    assert run.dir == folder.open_run(settings("at")).dir and run.config.method == "at"
     assert run.dir.parts[-3:] == ("tiny", "at", "seed0")
-    assert train.open_run(settings("at-fr-swa")).dir == train.open_run(settings("at-fr")).dir
+    assert folder.open_run(settings("at-fr-swa")).dir == folder.open_run(settings("at-fr")).dir
     assert run.checkpoint("swa-best") != run.checkpoint("best")
-    monkeypatch.setattr(train, "_train", lambda *_: pytest.fail("it trained again"))
+    monkeypatch.setattr(training, "_train", lambda *_: pytest.fail("it trained again"))
     before = {p: p.stat().st_mtime_ns for p in run.dir.glob("*.*") if p.name != ".lock"}
     assert train.train(settings("at")).history == run.history
     assert before == {p: p.stat().st_mtime_ns for p in run.dir.glob("*.*") if p.name != ".lock"}
 
 
 def test_an_open_run_without_training_has_no_history_and_no_checkpoint(settings):
-    run = train.open_run(settings())
+    run = folder.open_run(settings())
     assert not run.finished and run.history == [] and not run.dir.exists()
     with pytest.raises(FileNotFoundError, match="no best checkpoint in .*seed0"):
         run.checkpoint()
@@ -190,11 +191,11 @@ def test_the_regularisation_starts_at_its_epoch(settings, unbroken):
 
 def test_natural_training_attacks_nothing(settings, monkeypatch):
     calls = []
-    attack = train.attacks.pgd
-    monkeypatch.setattr(train.attacks, "pgd", lambda *a, **k: calls.append(k) or attack(*a, **k))
+    attack = attacks.pgd
+    monkeypatch.setattr(attacks, "pgd", lambda *a, **k: calls.append(k) or attack(*a, **k))
     config_ = settings("natural", epochs=1)
     split = data.load("digits", "", "train").take(64)
-    model = train.models.create("resnet8-16")
+    model = models.create("resnet8-16")
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     train.train_epoch(model, optimizer, split, torch.Generator(), config_, 0)
     assert calls == []
@@ -213,17 +214,17 @@ def test_fast_and_plain_loops_agree(settings, method):
 
 
 def test_the_average_is_the_mean_of_the_weights_from_the_first_drop_on(settings, monkeypatch):
-    weights, save = [], train.folder.save
+    weights, save = [], folder.save
 
     def keep(path, **content):
         if path.name == "last.pt":
             weights.append({k: v.clone() for k, v in content["state_dict"].items()})
         save(path, **content)
-    monkeypatch.setattr(train.folder, "save", keep)
+    monkeypatch.setattr(folder, "save", keep)
     run = train.train(settings(epochs=4, swa_start=0.5))
     last = torch.load(run.checkpoint("last"), weights_only=True)
     assert len(weights) == 4 and last["average"]["n_averaged"] == 2
-    model = train.models.create("resnet8-16")
+    model = models.create("resnet8-16")
     for name, _ in model.named_parameters():
         mean = torch.stack([w[name] for w in weights[2:]]).mean(0)
         torch.testing.assert_close(last["average"][f"module.{name}"], mean)
@@ -291,17 +292,16 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_epoch(settings, monk
         for step, (x, y) in enumerate(batches(*arguments, **kwargs)):
             yield (x * torch.nan if (len(epochs), step) == (2, 1) else x), y
     monkeypatch.setattr(data, "batches", poisoned)
-    monkeypatch.setattr(train, "forecast", lambda *_: "")
     with pytest.raises(FloatingPointError, match="not finite at epoch 2, step 2; the last good"):
         train.train(settings("natural"))
-    run = train.open_run(settings("natural"))
+    run = folder.open_run(settings("natural"))
     last = torch.load(run.checkpoint("last"), weights_only=True)
     assert last["state"]["epoch"] == 1 and len(run.history) == 1 and not run.finished
     assert all(v.isfinite().all() for v in last["state_dict"].values())
 
 
 def test_a_run_with_other_settings_is_refused(settings, unbroken, monkeypatch):
-    run = train.open_run(settings())
+    run = folder.open_run(settings())
     stored = json.loads((unbroken.dir / "config.json").read_text())
     files.write_json(run.dir / "config.json", stored | {"eps": 0.5})
     theirs = unbroken.checkpoint("last").read_bytes()
@@ -332,14 +332,14 @@ def test_a_damaged_checkpoint_is_named(settings, monkeypatch):
         die_at(patch, "write_history", 1)
         with pytest.raises(KeyboardInterrupt):
             train.train(settings())
-    path = train.open_run(settings()).checkpoint("last")
+    path = folder.open_run(settings()).checkpoint("last")
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(RuntimeError, match="last.pt: damaged checkpoint .*delete its folder"):
         train.train(settings())
 
 
 def test_a_run_that_another_process_works_on_is_refused(settings):
-    run = train.open_run(settings())
+    run = folder.open_run(settings())
     run.dir.mkdir(parents=True)
     hold = ("import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.flock(file, fcntl.LOCK_EX); "
             "print('held', flush=True); sys.stdin.read()")
@@ -384,14 +384,14 @@ def test_bad_data_stops_before_any_work(settings, monkeypatch, change, error, me
     def offline(self):
         raise OSError("offline")
     monkeypatch.setattr("torchvision.datasets.CIFAR10.download", offline)
-    monkeypatch.setattr(train.models, "create", lambda *_, **__: pytest.fail("work began"))
+    monkeypatch.setattr(models, "create", lambda *_, **__: pytest.fail("work began"))
     with pytest.raises(error, match=message):
         train.train(settings(**change))
 
 
 def test_a_gpu_that_is_not_there_is_told(settings, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert train.device_of(settings(device="auto")) == train.device_of(settings(device="cpu")) \
+    assert folder.device_of(settings(device="auto")) == folder.device_of(settings(device="cpu")) \
         == "cpu"
     with pytest.raises(ValueError, match="device = 'cuda', but torch sees no GPU"):
         train.train(settings(device="cuda"))
@@ -399,7 +399,7 @@ def test_a_gpu_that_is_not_there_is_told(settings, monkeypatch):
 
 def test_nan_is_seen_when_the_last_batch_is_left_out(settings, monkeypatch):
     """65 images in batches of 32: the last image has no batch of its own, and no step 3 comes."""
-    monkeypatch.setattr(train.losses, "cross_entropy", lambda x, y: x.sum() * float("nan"))
+    monkeypatch.setattr(losses, "cross_entropy", lambda x, y: x.sum() * float("nan"))
     with pytest.raises(FloatingPointError, match="epoch 1, step 1"):
         train.train(settings("natural", train_size=65, epochs=1))
 
@@ -413,7 +413,6 @@ def test_natural_training_is_chosen_by_clean_accuracy(settings, monkeypatch):
     clean, pgd = iter([0.1, 0.2, 0.3]), iter([0.3, 0.2, 0.1])
     monkeypatch.setattr(train, "score",
                         lambda *_: {"val_clean": next(clean), "val_pgd": next(pgd)})
-    monkeypatch.setattr(train, "forecast", lambda *_: "")
     run = train.train(settings("natural", swa_start=1.0, epochs=2))
     assert torch.load(run.checkpoint("best"), weights_only=True)["epoch"] == 2
 
@@ -421,12 +420,13 @@ def test_natural_training_is_chosen_by_clean_accuracy(settings, monkeypatch):
 # --- what it will cost, and the fast path
 
 
-def test_time_and_memory_are_told_before_the_first_epoch(settings, capsys):
-    train.train(settings(epochs=1))
+def test_memory_is_told_before_the_first_epoch_and_time_after_it(settings, capsys):
+    train.train(settings(epochs=2))
     told = capsys.readouterr().out
-    assert re.fullmatch(r"at@epochs=1: about \d+ s and \d\.\d GiB on cpu, in float32, as this "
-                        r"processor has no bfloat16\n", told)
-    train.train(settings(epochs=1))
+    assert re.fullmatch(r"at@epochs=2, adversarial training: \d\.\d GiB on cpu, in float32, as "
+                        r"this processor has no bfloat16\n"
+                        r"at@epochs=2: about \d+ s left, .*\n", told)
+    train.train(settings(epochs=2))
     assert capsys.readouterr().out == ""  # nothing left to do, nothing to tell
 
 
@@ -437,50 +437,26 @@ def test_the_same_run_gives_the_same_bytes(settings, unbroken):
             == files.file_checksum(unbroken.checkpoint(name))
 
 
-def test_the_forecast_changes_no_number(settings, unbroken, monkeypatch):
-    monkeypatch.setattr(train, "forecast", lambda *_: "")
-    run = train.train(settings())
-    assert without_seconds(run.history) == without_seconds(unbroken.history)
-    assert same_weights(run, unbroken)
-
-
-def test_the_forecast_is_near_the_truth(settings, monkeypatch):
-    """Every pass takes 10 ms: 2 of 4 steps are timed, and both scorings."""
-    monkeypatch.setattr(train, "train_epoch", lambda m, o, few, *_: time.sleep(0.01 * len(few)))
-    monkeypatch.setattr(train, "score", lambda *_: time.sleep(0.1))
-    split = data.load("digits", "", "train").take(64)
-    x = torch.rand(30, 3, 32, 32)
-    config_ = settings(epochs=100, batch_size=16, judge_batch=15)
-    told = train.forecast(train.models.create("resnet8-16"), split, {"val": (x, x[:, 0, 0, 0])},
-                          config_, 50)
-    # 50 epochs of 64 images and 50 + 25 scorings of two batches
-    assert re.match(r"about (4[7-9]|5\d) s ", told)
-
-
-def test_fewer_images_than_the_forecast_would_time_are_enough(settings):
-    assert train.train(settings(train_size=40, epochs=1)).finished
-
-
 def test_a_batch_that_cannot_fit_is_refused_before_any_work(settings, monkeypatch):
-    monkeypatch.setattr(train.cost, "available_bytes", lambda _: 2**20)
+    monkeypatch.setattr(cost, "available_bytes", lambda _: 2**20)
     with pytest.raises(MemoryError, match=r"needs about 0\.0 GiB of memory, 0\.0 are free on cpu; "
                                           "lower batch_size = 32"):
         train.train(settings())
-    assert not list(train.open_run(settings()).dir.glob("*.pt"))
+    assert not list(folder.open_run(settings()).dir.glob("*.pt"))
 
 
 @pytest.mark.parametrize("method", ["at-fr", "trades-awp"])
 def test_no_step_waits_for_the_device(settings, method):
     """Under fake tensors whatever needs a value on the CPU, as .item() or nonzero(), raises."""
     config_ = settings(method, steps=2, device="cpu")
-    model = train.models.create("resnet8-16")
+    model = models.create("resnet8-16")
     split = data.load("digits", "", "train").take(8)
     frozen = train.fast_copy(model, config_, "cpu")
     with FakeTensorMode(allow_non_fake_inputs=True) as fake:
         x = data.augment(fake.from_tensor(split.x), None)
         y = fake.from_tensor(split.labels)
-        x_adv = train.adversarial(frozen, x, y, config_, None)
-        loss, _ = train.objective(model.train(), x, x_adv, y, config_, 0)
+        x_adv = METHODS[method].attack(frozen, x, y, config_, None)
+        loss, _ = METHODS[method].loss(model.train(), x, x_adv, y, config_, 0)
         torch.autograd.grad(loss, list(model.parameters()))
         with pytest.raises(DataDependentOutputException):
             loss.item()  # or the test would pass whatever happens
@@ -495,7 +471,7 @@ def test_a_gpu_attacks_a_compiled_copy_that_is_compiled_once(settings, monkeypat
         compile_(module, backend="aot_eager", dynamic=False)
     monkeypatch.setattr(torch.nn.Module, "compile", with_another_backend)
     monkeypatch.setattr(fast, "has_bfloat16", lambda device: device == "cuda")
-    config_, model = settings(), train.models.create("resnet8-16")
+    config_, model = settings(), models.create("resnet8-16")
     split = data.load("digits", "", "train").take(8)
     copy_ = train.fast_copy(model, config_, "cuda")
     plain = train.fast_copy(model, config_, "cpu")
@@ -503,17 +479,17 @@ def test_a_gpu_attacks_a_compiled_copy_that_is_compiled_once(settings, monkeypat
     assert compiled == [{"mode": "reduce-overhead", "dynamic": False}]
     copy_.precision = "float32"  # to compare
     for step in range(3):
-        attacks = [train.adversarial(frozen.refresh(model), split.x, split.labels, config_,
+        made = [METHODS["at"].attack(frozen.refresh(model), split.x, split.labels, config_,
                                      torch.Generator().manual_seed(step))
-                   for frozen in (copy_, plain)]
-        assert (attacks[0] != attacks[1]).float().mean() < 0.01
+                for frozen in (copy_, plain)]
+        assert (made[0] != made[1]).float().mean() < 0.01
         with torch.no_grad():
             model.conv1.weight.mul_(1.5)
         monkeypatch.setattr(torch._dynamo.config, "error_on_recompile", True)
 
 
 def test_the_plain_loop_has_no_frozen_copy(settings):
-    model = train.models.create("resnet8-16")
+    model = models.create("resnet8-16")
     for config_ in (settings(fast=False), settings(attack_mode="train"), settings("natural")):
         assert train.fast_copy(model, config_, "cpu") is None
 
@@ -534,7 +510,7 @@ def test_normalisation_is_that_of_the_training_images(settings):
 
 
 def test_only_a_method_with_averaged_results_pays_for_averages(settings):
-    assert train.averages("at") and train.averages("at-sar") and not train.averages("trades")
+    assert METHODS["at"].averaged and METHODS["at-sar"].averaged and not METHODS["trades"].averaged
     run = train.train(settings("natural", epochs=1))
     assert not any(key.startswith("swa") for key in run.history[0])
     assert not (run.dir / "swa-best.pt").exists()
@@ -588,9 +564,9 @@ def test_trades_attack_begins_in_float32(settings, monkeypatch):
     passes = []
     monkeypatch.setattr(fast, "autocast", lambda device, precision: (
         passes.append(precision), torch.autocast(device, torch.bfloat16, enabled=False))[1])
-    model, config_ = train.models.create("resnet8-16"), settings("trades", steps=3)
+    model, config_ = models.create("resnet8-16"), settings("trades", steps=3)
     frozen, split = train.fast_copy(model, config_, "cpu"), data.load("digits", "", "train").take(4)
     passes.clear()
     for _ in range(2):
-        train.adversarial(frozen.refresh(model), split.x, split.labels, config_, None)
+        METHODS["trades"].attack(frozen.refresh(model), split.x, split.labels, config_, None)
     assert passes == 2 * ["float32", "float32", "bfloat16", "bfloat16"]

@@ -29,8 +29,9 @@ from frlib.publish.result_format import LENS, SHAPE, misfit, other_images
 from frlib.publish.sources import badge, copy_files, costs, preset_costs, provenance
 from frlib.publish.speed_tables import ascent, load, precision, speed
 from frlib.publish.statistics import interval
-from frlib.run.config import SHOWN, drop_epochs, epoch_at, presets, project_root
+from frlib.run.config import SHOWN, presets, project_root
 from frlib.run.files import atomic, read_json
+from frlib.schedule import drop_epochs, epoch_at
 
 READINGS = {"at": "AT", "at-fr": "AT-FR, class",
             "at-fr@fr_transform=batch-class": "AT-FR, batch-class", "at-swa": "AT-SWA",

@@ -10,6 +10,7 @@ import io
 
 import numpy as np
 
+from frlib import evaluate
 from frlib.publish.claims import NOT_RUN, difference, find, paper
 from frlib.publish.markup import NONE, chance, html_table, percent, points
 from frlib.publish.statistics import interval
@@ -34,6 +35,15 @@ def accuracy(results: dict, label: str, metric: str) -> dict | None:
             "spread": float(np.std(shares, ddof=1)) if len(shares) > 1 else None}
 
 
+def heads(results: dict) -> dict[str, str]:
+    """{attack: the head of its column}: METRICS, then a reader's own where a result has them."""
+    own = {name for seeds in results.values() for result in seeds.values()
+           for name in result.get("scores", {})} - set(METRICS)
+    titles = paper()["table2"]["column_titles"]
+    return {**{metric: titles[metric] for metric in METRICS},
+            **{name: evaluate.TITLES.get(name, name) for name in sorted(own)}}
+
+
 def compared(results: dict, labels, base: str) -> dict:
     """{label: {metric: {"accuracy", "difference"}}}, each as `accuracy` and `claims.difference`
     give it, None where it was not run. ValueError for a base that is not among the labels."""
@@ -42,12 +52,13 @@ def compared(results: dict, labels, base: str) -> dict:
     return {label: {metric: {
         "accuracy": accuracy(results, label, metric),
         "difference": difference(results, label, base, metric) if label != base else None}
-        for metric in METRICS} for label in labels}
+        for metric in heads(results)} for label in labels}
 
 
-def table(results: dict, labels, base: str, preset: str = "", metrics=METRICS) -> str:
+def table(results: dict, labels, base: str, preset: str = "", metrics=None) -> str:
     """Two HTML rows a label: accuracies in %, and below them the differences to the base."""
-    titles, rows = paper()["table2"]["column_titles"], []
+    titles, rows = heads(results), []
+    metrics = metrics or tuple(titles)
     for label, row in compared(results, labels, base).items():
         rows.append([label, *(_cell(row[metric]["accuracy"]) for metric in metrics)])
         if label != base:
@@ -74,7 +85,7 @@ def _change(found: dict | None) -> str:
 def as_text(results: dict, labels, base: str) -> str:
     """Accuracies in %, a line a label, for a terminal."""
     wide = max(map(len, labels))
-    lines = [" " * wide + "".join(f"{metric:>18}" for metric in METRICS)]
+    lines = [" " * wide + "".join(f"{metric:>18}" for metric in heads(results))]
     for label, row in compared(results, labels, base).items():
         cells = (row[metric]["accuracy"] for metric in METRICS)
         texts = (NOT_RUN if c is None else f"{100 * c['share']:.1f}" + (

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import numpy as np
 
+from frlib import methods
 from frlib.publish import book_tables, claims, comparable, sources
 from frlib.publish.claims import NOT_RUN, paper, radius
 from frlib.publish.markup import NONE, SMOKE_MARK, chance, html_table, percent
@@ -16,7 +17,6 @@ from frlib.publish.statistics import LEVEL, interval, rank_test, sign_flip
 from frlib.run.config import (
     METHODS,
     Config,
-    criterion,
     load,
     parse_label,
     presets,
@@ -71,7 +71,7 @@ def turned(config: Config) -> bool:
     return not config.is_preset or config.seed not in config.seeds
 
 
-def labels(config: Config, name: str, wanted=tuple(METHODS)) -> dict[str, str]:
+def labels(config: Config, name: str, wanted=METHODS) -> dict[str, str]:
     """{label: the one that stands for it on a page about preset `name`}, of these.
 
     On one about the config's own preset, the reader's: with fr_lambda turned to 0.5 "at-fr" is
@@ -161,7 +161,8 @@ def drops(history: dict[str, list[dict]]) -> list[float]:
 
 def best_epoch(label: str, rows: list[dict], prefix: str = "") -> dict:
     """The epoch that validation chooses, of equals the first; prefix "swa_": of the average."""
-    key = prefix + criterion(label.partition("@")[0])
+    method = METHODS.get(label.partition("@")[0], ("at",))[0]
+    key = prefix + methods.METHODS[method].criterion
     return max((row for row in rows if key in row), key=lambda row: row[key])
 
 

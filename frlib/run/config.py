@@ -11,11 +11,15 @@ from __future__ import annotations
 import ast
 import dataclasses
 import difflib
+import functools
+import importlib.util
 import logging
 import math
 import os
 import re
 import reprlib
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -25,27 +29,32 @@ import yaml
 from frlib.run import plain_yaml
 
 log = logging.getLogger("frlib")
-# name: the training run it is read from, and which of its checkpoints. The best one is chosen on
-# validation images; an average runs until the end, as in the paper, so it is the last one
-METHODS = {
-    "natural": ("natural", "best"),
-    "at": ("at", "best"),
-    "at-swa": ("at", "swa-last"),
-    "at-fr": ("at-fr", "best"),
-    "at-fr-swa": ("at-fr", "swa-last"),
-    "at-sar": ("at-sar", "best"),  # the second paper's names of FR and FR-SWA
-    "at-sar-wa": ("at-sar", "swa-last"),
-    "trades": ("trades", "best"),
-    "mart": ("mart", "best"),
-    "at-awp": ("at-awp", "best"),
-    "trades-awp": ("trades-awp", "best"),
-}
-TRAININGS = tuple(dict.fromkeys(trained for trained, _ in METHODS.values()))
-ATTACKED = tuple(dict.fromkeys(run for run, _ in METHODS.values() if run != "natural"))
-AVERAGED = tuple(run for run, which in METHODS.values() if which.startswith("swa"))
+
+
+class Readings(Mapping):
+    """{name: (the training it is read from, which of its checkpoints)}, of all methods.
+
+    Those registered by now (`frlib.methods.readings`); torch is imported at the first look.
+    """
+
+    def __getitem__(self, name):
+        return _methods().readings()[name]
+
+    def __iter__(self):
+        return iter(_methods().readings())
+
+    def __len__(self):
+        return len(_methods().readings())
+
+
+def _methods():
+    from frlib import methods
+
+    return methods
+
+
+METHODS = Readings()
 REGULARISED = ("at-fr", "at-sar")
-MODELS = ("resnet18", "preactresnet18", "wrn-34-10", "wrn-28-10", "resnet18-16", "resnet18-32",
-          "resnet8-16", "resnet8-32")
 # What each method's own code trains with: `recipe: official`, whatever the preset says. Rice et al.
 # 2020 (robust_overfitting), Zhang et al. 2019 (TRADES), Wang et al. 2020 (MART, wide ResNet, its
 # last commit, 99b19ea; an older one has 76 epochs and weight decay 2e-4), Wu et al. 2020 (AWP). The
@@ -74,19 +83,41 @@ SHOWN.maxlevel = 2
 GIVEN: dict[str, dict] = {}  # presets that `from_parameters` was given: their settings by name
 
 
+# What is registered by now; torch is imported when the first such setting is checked.
+
+def methods() -> tuple[str, ...]:
+    return tuple(METHODS)
+
+
+def trainings() -> tuple[str, ...]:
+    """The methods that are trained, not read from the training of another."""
+    return tuple(_methods().METHODS)
+
+
+def networks() -> tuple[str, ...]:
+    from frlib import models
+
+    return tuple(models.ARCHITECTURES)
+
+
 def datasets() -> tuple[str, ...]:
-    """The data sets registered by now; torch is imported when the first dataset is checked."""
     from frlib import data
 
     return tuple(data.DATASETS)
 
 
-def knob(default, doc, *, choices=None, low=None, high=None, group="train", of=()):
+def transforms() -> tuple[str, ...]:
+    from frlib import losses
+
+    return tuple(losses.TRANSFORMS)
+
+
+def knob(default, doc, *, choices=None, low=None, high=None, group="train"):
     """A field: group "train" decides a training run, "judge" its evaluation, "place" neither.
 
-    `of`: the trainings whose numbers it decides; () for all.
+    choices: a tuple, or a function that gives it, for what can be registered.
     """
-    metadata = {"doc": doc, "choices": choices, "low": low, "high": high, "group": group, "of": of}
+    metadata = {"doc": doc, "choices": choices, "low": low, "high": high, "group": group}
     return field(default=default, metadata=metadata)
 
 
@@ -95,12 +126,14 @@ class Config:
     """Everything that decides a run. Build it with `load`, which checks names, types and ranges."""
 
     preset: str = knob("smoke", "a file in notebooks/presets, or a path to one", group="place")
-    method: str = knob("at", "what is trained, or read from a training", choices=tuple(METHODS))
+    method: str = knob("at", "what is trained, or read from a training", choices=methods)
     recipe: str = knob("preset", "preset: every method under the preset's settings; official: a "
                        "rival's own", choices=("preset", "official"))
     seed: int = knob(0, "seed of weights, order, crops and attacks", low=0)
     data_root: str = knob("data", "folder of the datasets", group="place")
     runs_dir: str = knob("runs", "folder of runs and results", group="place")
+    plugin: str = knob("", "a Python file that registers what is your own, imported before the "
+                       "settings are read", group="place")
     device: str = knob("auto", "auto: the GPU where there is one", group="place",
                        choices=("auto", "cpu", "cuda"))
     threads: int = knob(0, "CPU threads, 0: torch's own choice", low=0, group="place")
@@ -118,7 +151,7 @@ class Config:
     dataset: str = knob("cifar10", "name of the data set", choices=datasets)
     train_size: int = knob(0, "training images used, 0: all of the split", low=0)
     flip: bool = knob(True, "random horizontal flips, besides the random crops")
-    model: str = knob("wrn-34-10", "architecture", choices=MODELS)
+    model: str = knob("wrn-34-10", "architecture", choices=networks)
     normalise: bool = knob(False, "subtract the training images' mean, divide by their deviation, "
                            "inside the model")
 
@@ -132,27 +165,24 @@ class Config:
     weight_decay: float = knob(5e-4, "of SGD, on every parameter", low=0, high=1)
 
     eps: float = knob(8 / 255, "attack radius, L-infinity, images in [0, 1]", low=0, high=1)
-    step_size: float = knob(2 / 255, "PGD step in training", low=0, high=1, of=ATTACKED)
-    steps: int = knob(10, "PGD steps in training", low=1, of=ATTACKED)
+    step_size: float = knob(2 / 255, "PGD step in training", low=0, high=1)
+    steps: int = knob(10, "PGD steps in training", low=1)
     attack_mode: str = knob("eval", "the model's mode while it is attacked in training",
-                            choices=("eval", "train"), of=ATTACKED)
+                            choices=("eval", "train"))
 
-    fr_lambda: float = knob(0.1, "weight of the frequency regularisation", low=0, of=REGULARISED)
+    fr_lambda: float = knob(0.1, "weight of the frequency regularisation", low=0)
     fr_transform: str = knob("class", "class: equation 2; batch-class: the released code; none: "
                              "logit pairing; permuted, orthogonal, l2: controls",
-                             choices=("class", "batch-class", "none", "permuted", "orthogonal",
-                                      "l2"), of=REGULARISED)
-    fr_start_epoch: int = knob(0, "first epoch with the regularisation", low=0, of=REGULARISED)
+                             choices=transforms)
+    fr_start_epoch: int = knob(0, "first epoch with the regularisation", low=0)
     swa_start: float = knob(0.75, "share of the epochs after which weights are averaged",
-                            low=0, high=1, of=AVERAGED)
+                            low=0, high=1)
     swa_batchnorm: str = knob("reestimate", "statistics of the average: reestimate them, or take "
                               "the running ones of the last weights",
-                              choices=("reestimate", "running"), of=AVERAGED)
-    beta: float = knob(6.0, "weight of the second term of TRADES and MART", low=0,
-                       of=("trades", "mart", "trades-awp"))
-    awp_gamma: float = knob(0.01, "AWP's step, as a share of a layer's norm", low=0,
-                            of=("at-awp", "trades-awp"))
-    awp_start_epoch: int = knob(0, "first epoch with AWP", low=0, of=("at-awp", "trades-awp"))
+                              choices=("reestimate", "running"))
+    beta: float = knob(6.0, "weight of the second term of TRADES and MART", low=0)
+    awp_gamma: float = knob(0.01, "AWP's step, as a share of a layer's norm", low=0)
+    awp_start_epoch: int = knob(0, "first epoch with AWP", low=0)
 
     curve_images: int = knob(0, "validation and test images of the per-epoch curves, 0: all", low=0)
     curve_steps: int = knob(10, "PGD steps of the per-epoch curves", low=1)
@@ -246,8 +276,8 @@ TRAINING, JUDGING = ({name for name, f in FIELDS.items() if f.metadata["group"] 
 
 def decides(key: str, method: str) -> bool:
     """Whether a setting decides any number of the training that a method is read from."""
-    of = FIELDS[key].metadata["of"]
-    return not of or METHODS[method][0] in of
+    known = _methods()
+    return key not in known.OPTIONAL or key in known.METHODS[METHODS[method][0]].uses
 
 
 def run_label(label: str) -> str:
@@ -255,29 +285,6 @@ def run_label(label: str) -> str:
     method, _, changes = label.partition("@")
     kept = [change for change in changes.split(",") if change.partition("=")[0] not in JUDGING]
     return METHODS.get(method, (method,))[0] + "@" * any(kept) + ",".join(kept)
-
-
-def epoch_at(share: float, epochs: int) -> int:
-    """The epoch (from 0) at which a share of them is done; 0.29 of 100 is 29 despite rounding."""
-    return int(share * epochs + 1e-9)
-
-
-def drop_epochs(milestones, epochs: int) -> list[int]:
-    """The epochs (from 0) at which the learning rate drops: where its shares of them are done.
-
-    Few epochs leave no room for all: drops in one epoch count once, and none comes before the
-    first epoch is done.
-    """
-    return sorted({drop for share in milestones
-                   if (drop := max(1, epoch_at(share, epochs))) < epochs})
-
-
-def criterion(method: str) -> str:
-    """The accuracy that chooses a checkpoint: under PGD, on validation images.
-
-    For natural training it is the clean one: its PGD accuracy is highest before it has learnt.
-    """
-    return "val_clean" if method == "natural" else "val_pgd"
 
 
 def project_root() -> Path:
@@ -307,6 +314,7 @@ def load(preset: str = "smoke", **changes) -> Config:
     preset's file if it stands there, for an unknown key, a wrong type or a value out of range;
     FileNotFoundError for an unknown preset.
     """
+    load_plugin(changes.get("plugin"))
     values = _preset(preset)
     name = Path(preset).stem
     if name in presets() and str(preset) != name:
@@ -325,6 +333,34 @@ def load(preset: str = "smoke", **changes) -> Config:
         values |= OFFICIAL[METHODS[method][0]]
     values |= changes
     return Config(**{key: _check(key, value) for key, value in values.items()})
+
+
+def load_plugin(path: str | Path | None) -> None:
+    """Import a Python file of a reader's own, once; "" and None: none.
+
+    It registers methods, networks, data sets or attacks (`register` of `frlib.methods`,
+    `frlib.models` and `frlib.data`, `frlib.evaluate.register_attack`). FileNotFoundError when it is
+    neither below the project's root nor in the current folder.
+    """
+    if path:
+        places = [resolve(str(path)), Path(path).expanduser().absolute()]
+        found = next((place for place in places if place.is_file()), None)
+        if found is None:
+            raise FileNotFoundError(f"plugin: there is no {' and no '.join(map(str, places))}")
+        _import(found.resolve())
+
+
+@functools.cache
+def _import(path: Path) -> None:
+    spec = importlib.util.spec_from_file_location(f"frlib_plugin_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"plugin {path}: not a Python file, whose name ends in .py")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[spec.name]
+        raise
 
 
 def check_labels(config: Config) -> None:
@@ -473,7 +509,7 @@ def _preset_file(preset: str) -> Path:
 def _read_preset(path: Path) -> dict:
     """The checked `settings` of a preset file; ValueError naming the file."""
     try:
-        content = plain_yaml.read(path.read_text())
+        content = _parsed(path.read_text())
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not plain YAML: {error}") from error
     if not isinstance(content, dict) or set(content) != {"preset", "settings"} \
@@ -481,9 +517,16 @@ def _read_preset(path: Path) -> dict:
             or not all(isinstance(key, str) for key in content["settings"]):
         raise ValueError(f"{path}: a preset holds two keys, `preset: {path.stem}` and `settings:`")
     try:
+        load_plugin(content["settings"].get("plugin"))
         return {key: _check(key, value) for key, value in content["settings"].items()}
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+@functools.lru_cache
+def _parsed(text: str):
+    """What a preset file says: a label asks twice at each look. Nobody may change it."""
+    return plain_yaml.read(text)
 
 
 def _check(key: str, value):

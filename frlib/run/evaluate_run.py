@@ -34,23 +34,7 @@ from frlib.run.provenance import NUMERICS, outdated, provenance
 log = logging.getLogger("frlib")
 
 
-def fgsm(model, x, y, *, eps: float, generator=None):
-    """FGSM; it draws nothing, but takes a generator as the others do."""
-    return attacks.fgsm(model, x, y, eps=eps)
-
-
-def pgd20(model, x, y, *, eps: float, generator=None):
-    """PGD-20, step eps/4."""
-    return attacks.pgd(model, x, y, eps=eps, step_size=eps / 4, steps=20, generator=generator)
-
-
-def cw(model, x, y, *, eps: float, generator=None):
-    """PGD-30 on the margin, step eps/4."""
-    return attacks.cw(model, x, y, eps=eps, step_size=eps / 4, steps=30, generator=generator)
-
-
-FAST_ATTACKS = {"fgsm": fgsm, "pgd20": pgd20, "cw": cw}  # all but AutoAttack
-ATTACKS = ("clean", *FAST_ATTACKS, "aa")
+FAST_ATTACKS = evaluate.ATTACKS  # all but AutoAttack: {name: attack}, with those registered
 
 
 def siblings(label: str) -> list[str]:
@@ -247,7 +231,8 @@ def _judge(config, label, work, finished, load, theirs) -> dict:
     x, y = test.to(device).x, test.labels.to(device)
     found = {which: model.to(device) for which, model in load(len(test.classes)).items()}
     model = found[""]
-    roughness = spectral.kernel_roughnesses(model.conv1.weight.detach()).flatten().tolist()
+    kernels = models.first_kernels(model)
+    roughness = [] if kernels is None else spectral.kernel_roughnesses(kernels).flatten().tolist()
     cost.refuse_if_too_big(cost.training_bytes(model, x[:1], config.judge_batch), device,
                            f"lower judge_batch = {config.judge_batch}")
     found = {which: fast.freeze(m, fast=config.fast) for which, m in found.items()}
@@ -260,10 +245,9 @@ def _judge(config, label, work, finished, load, theirs) -> dict:
     def under(which, name):
         if name == "clean":
             return score(right[which])
-        generator = torch.Generator(device).manual_seed(config.seed)
-        attack = partial(FAST_ATTACKS[name], eps=config.judge_eps, generator=generator)
-        return score(evaluate.robust(found[which], x, y, attack, batch_size=config.judge_batch,
-                                     clean=right[which], progress=f"{label} {name}"))
+        return score(evaluate.under_attack(
+            found[which], x, y, FAST_ATTACKS[name], eps=config.judge_eps, seed=config.seed,
+            batch_size=config.judge_batch, clean=right[which], progress=f"{label} {name}"))
 
     def autoattack(which):
         result = evaluate.autoattack(found[which], x[first], y[first], eps=config.judge_eps,
@@ -272,7 +256,7 @@ def _judge(config, label, work, finished, load, theirs) -> dict:
         return {**score(result.robust), "stages": result.stages, "warnings": result.warnings}
 
     todo = {f"{which} {name}".strip(): partial(under, which, name)
-            for which in found for name in ATTACKS[:-1]}
+            for which in found for name in ("clean", *FAST_ATTACKS)}
     todo["zero gradient"] = lambda: zero_gradient(model, x, y, batch_size=config.judge_batch)
     todo["aa"] = partial(autoattack, "")
     others = [which for which in found if which]
@@ -289,7 +273,7 @@ def _judge(config, label, work, finished, load, theirs) -> dict:
             write_json(work / "scores.json", done)
             count, total, *_ = done["scores"][name].values()
             log.info("%s seed %d %s: %d of %d", label, config.seed, name, count, total)
-    scores = done["scores"]
+    scores, names = done["scores"], ("clean", *FAST_ATTACKS, "aa")
     warnings = list(dict.fromkeys(
         told for name in scores for told in scores[name].pop("warnings", [])))
     if theirs:
@@ -297,8 +281,8 @@ def _judge(config, label, work, finished, load, theirs) -> dict:
     for warning in warnings:
         log.warning("%s: %s", label, warning)
     return {
-        "scores": {name: scores[name] for name in ATTACKS},
-        **{which: {name: scores[f"{which} {name}"] for name in ATTACKS
+        "scores": {name: scores[name] for name in names},
+        **{which: {name: scores[f"{which} {name}"] for name in names
                    if f"{which} {name}" in scores} for which in others},
         "zero_gradient": scores["zero gradient"],
         "warnings": warnings,

@@ -224,7 +224,10 @@ def _figures(config, settings, configs, once) -> dict:
 def _figures_of(label, c, config, settings, test) -> dict:
     x, y, plain = test.x, test.labels, network(c, test)
     model = freeze(plain)
-    adv, kernels = pgd20(model, x, y, config), plain.conv1.weight.detach().cpu()
+    adv, kernels = pgd20(model, x, y, config), models.first_kernels(plain)
+    if kernels is None:
+        raise ValueError(f"{label}: chapter 5 shows a first convolution, {c.model!r} has none")
+    kernels = kernels.cpu()
     found = {"roughness": rounded(spectral.kernel_roughnesses(kernels).flatten()),
              "radial": rounded(spectral.radial_energy(adv - x).cpu())}
     if label not in TABLE1:

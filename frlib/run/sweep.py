@@ -45,5 +45,6 @@ def pipeline(base: Config, wanted: list[str], seeds: list[int], *, jobs: int = 2
     return [sys.executable, "-m", "snakemake", f"-j{jobs}", "--rerun-incomplete", "--nolock",
             "--quiet", "rules", "--snakefile", str(snakefile), "--config",
             f"preset={json.dumps(base.preset)}", f"data={json.dumps(base.data_root)}",
+            *([f"plugin={json.dumps(base.plugin)}"] if base.plugin else []),
             f"runs={json.dumps(base.runs_dir)}", f"labels={json.dumps(wanted)}",
             f"seeds={json.dumps(seeds)}", "--", "sweep"]
