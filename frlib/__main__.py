@@ -14,14 +14,14 @@ import yaml
 
 from frlib import train
 from frlib.publish import book_tables, comparison, notebook_views, status
-from frlib.run import config, distributed, evaluate_run, figures, sweep
+from frlib.run import config, distributed, evaluate_run, figures, soundness, sweep
 from frlib.run.files import read_json, write_json
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m frlib", description=__doc__)
-    parser.add_argument("step", choices=("train", "judge", "figures", "lens", "sweep", "report",
-                                         "publish", "status"))
+    parser.add_argument("step", choices=("train", "judge", "figures", "lens", "soundness",
+                                         "sweep", "report", "publish", "status"))
     parser.add_argument("--preset", help="a name, or the path of a .yaml file; by "
                         "default smoke, for status all")
     parser.add_argument("--run", default="at", help="method[@key=value,...], as at-fr@epochs=3")
@@ -59,6 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
             figures.figures(settings, redo=given.redo)
         elif given.step == "lens":  # of chapter 8
             figures.lens(settings, redo=given.redo)
+        elif given.step == "soundness":  # of chapter 10
+            soundness.soundness(settings, redo=given.redo)
         elif given.step == "report":
             name, _ = notebook_views.shown(settings)
             book_tables.write_pages(config.resolve(given.out), name,

@@ -5,7 +5,8 @@ import torch
 
 from frlib import attacks, evaluate, models, train
 from frlib.__main__ import main
-from frlib.run import config, evaluate_run, figures, files
+from frlib.publish import book_tables
+from frlib.run import config, evaluate_run, figures, files, soundness
 
 SMALL = """preset: smoke
 settings: {runs: [natural, at], threads: 1, dataset: digits, train_size: 64, flip: false,
@@ -13,6 +14,7 @@ settings: {runs: [natural, at], threads: 1, dataset: digits, train_size: 64, fli
            judge_images: 12, aa_images: 1, judge_batch: 8}
 """
 MAKE = {"figures": figures.figures, "lens": figures.lens}
+ALL = {**MAKE, "soundness": soundness.soundness}
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +66,21 @@ def test_numbers_are_made_once_with_what_they_are_of(base, measured, what):
     assert clean == right and clean["total"] == {"figures": 12, "lens": 20}[what]
 
 
+def test_soundness_is_stored_like_them_network_by_network(base, measured, monkeypatch):
+    assert main(["soundness", "--preset", "drawn/smoke.yaml", "--runs-dir", base.runs_dir]) == 0
+    assert measured == 2 * ["at", "at-swa"]  # each by itself, then its images on all of them
+    path = evaluate_run.result_path(base, "soundness")
+    made = files.read_json(path)
+    assert soundness.soundness(base) == made and measured == 2 * ["at", "at-swa"]
+    assert made["numerics"] == {"judge": 1} and made["images"] == 1
+    assert list(made["transfer"]["at"]) == list(made["radius"]) == ["at", "at-swa"]
+    assert book_tables.collect("smoke", path.parents[2])["soundness"][0]["scale"] == made["scale"]
+    path.unlink()  # what was measured of each network is still there
+    monkeypatch.setattr(figures, "finished", lambda c, methods: {"at": c})
+    assert soundness.soundness(base)["transfer"].keys() == {"at"}
+    assert measured == [*2 * ["at", "at-swa"], "at"]  # only the transfer depends on them all
+
+
 @pytest.mark.parametrize("what, knob", [("figures", {"bandwidths": [32, 16]}), (
     "lens", {"images": 5, "methods": ["at"], "stride": 16, "bandwidths": [1]})])
 def test_a_turned_knob_is_measured_and_not_stored(base, what, knob):
@@ -110,7 +127,7 @@ def test_numbers_of_other_weights_are_refused_and_kept(base, measured, capsys):
     assert aside.read_bytes() == other and measured == 2 * ["natural", "at", "at-swa"]
 
 
-@pytest.mark.parametrize("what", MAKE)
+@pytest.mark.parametrize("what", ALL)
 def test_without_a_run_the_command_says_so(what, capsys, tmp_path):
     assert main([what, "--runs-dir", str(tmp_path)]) == 1
     assert f"{what}: preset smoke has no finished run of seed 0: train one" \
@@ -123,6 +140,8 @@ def test_without_a_run_the_command_says_so(what, capsys, tmp_path):
     (figures.figures_settings, {"full_scale_images": 10_001}, "from 0 to 10000"),
     (figures.lens_settings, {"methods": ["fr"]}, "methods = .'fr'.: choose from natural, at"),
     (figures.lens_settings, {"images": 0}, "images = 0"),
+    (soundness.settings, {"images": 0}, "images = 0"),
+    (soundness.settings, {"methods": ["fr"]}, "methods = .'fr'.: choose from natural, at"),
     (figures.lens_settings, {"radii": [14.8, 10.4]}, "two rising numbers"),
     (figures.lens_settings, {"norm": -1}, "norm = -1"),
     (figures.lens_settings, {"stride": 0}, "stride = 0")])

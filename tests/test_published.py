@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from frlib.publish.result_format import KINDS
 from frlib.run.files import read_json, unpack_flags
 
 FILES = sorted((Path(__file__).resolve().parents[1] / "results").glob("*/*/seed*.json"))
-JUDGED = [path for path in FILES if path.parent.name not in ("figures", "lens")]
+JUDGED = [path for path in FILES if path.parent.name not in KINDS]
 
 
 def name(path):

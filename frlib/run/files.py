@@ -150,5 +150,10 @@ def score(flags) -> dict:
     return {"correct": int(flags.sum()), "total": len(flags), "flags": pack_flags(flags)}
 
 
+def of_first(stored: dict, count: int) -> dict:
+    """The score of the first `count` images of a stored score, or of all where it has fewer."""
+    return score(unpack_flags(stored["flags"], stored["total"])[:count])
+
+
 def file_checksum(path: str | Path) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
