@@ -8,10 +8,10 @@ from frlib.__main__ import main
 from frlib.publish import book_tables
 from frlib.run import config, evaluate_run, figures, files, soundness
 
-SMALL = """preset: smoke
+SMALL = """preset: drawn
 settings: {runs: [natural, at], threads: 1, dataset: digits, train_size: 64, flip: false,
            model: resnet8-16, epochs: 1, batch_size: 32, steps: 1, curve_images: 4, curve_steps: 1,
-           judge_images: 12, aa_images: 1, judge_batch: 8}
+           judge_images: 12, aa_images: 1, judge_batch: 100}
 """
 MAKE = {"figures": figures.figures, "lens": figures.lens}
 ALL = {**MAKE, "soundness": soundness.soundness}
@@ -20,10 +20,10 @@ ALL = {**MAKE, "soundness": soundness.soundness}
 @pytest.fixture(scope="module")
 def trained(own_root, tmp_path_factory):
     (own_root / "drawn").mkdir()
-    (own_root / "drawn" / "smoke.yaml").write_text(SMALL)
+    (own_root / "drawn" / "drawn.yaml").write_text(SMALL)
     folder = tmp_path_factory.mktemp("drawn")
     for method in ("natural", "at"):
-        train.train(config.load("drawn/smoke.yaml", method=method, runs_dir=str(folder)))
+        train.train(config.load("drawn/drawn.yaml", method=method, runs_dir=str(folder)))
     return folder
 
 
@@ -32,11 +32,13 @@ def base(trained, tmp_path, monkeypatch):
     """The preset of the two runs, with results of this test's own; nothing slow is computed."""
     monkeypatch.setattr(figures, "pgd20", lambda model, x, y, config, *attack, **more:
                         (x + config.judge_eps).clamp(max=1))
+    images = figures.images
+    monkeypatch.setattr(figures, "images", lambda c, count: images(c, min(count, 20)))
     monkeypatch.setattr(figures, "wave_map", lambda *a, **k: torch.zeros(8, 8))
-    (tmp_path / "smoke").mkdir()
+    (tmp_path / "drawn").mkdir()
     for method in ("natural", "at"):
-        (tmp_path / "smoke" / method).symlink_to(trained / "smoke" / method)
-    return config.load("drawn/smoke.yaml", runs_dir=str(tmp_path))
+        (tmp_path / "drawn" / method).symlink_to(trained / "drawn" / method)
+    return config.load("drawn/drawn.yaml", runs_dir=str(tmp_path))
 
 
 @pytest.fixture
@@ -55,8 +57,8 @@ def test_numbers_are_made_once_with_what_they_are_of(base, measured, what):
     assert measured == labels and made == files.read_json(evaluate_run.result_path(base, what))
     assert MAKE[what](base) == made and measured == labels
     assert made["checkpoint_sha256"] == {
-        label: files.file_checksum(train.open_run(c).checkpoint(config.METHODS[c.method][1]))
-        for label, c in figures.finished(base).items()}
+        label: files.file_checksum(train.open_run(c).dir / f"{name}.pt") for (label, c), name in
+        zip(figures.finished(base).items(), ("best", "best", "last"), strict=True)}
     test = figures.images(base, made["images"])
     assert made["data"] == {"test": test.checksum} and made["provenance"]["device"]
     right = files.score(evaluate.correct(figures.network(figures.finished(base)["at"], test),
@@ -67,14 +69,15 @@ def test_numbers_are_made_once_with_what_they_are_of(base, measured, what):
 
 
 def test_soundness_is_stored_like_them_network_by_network(base, measured, monkeypatch):
-    assert main(["soundness", "--preset", "drawn/smoke.yaml", "--runs-dir", base.runs_dir]) == 0
+    monkeypatch.setattr(soundness, "STEPS", 2)
+    assert main(["soundness", "--preset", "drawn/drawn.yaml", "--runs-dir", base.runs_dir]) == 0
     assert measured == 2 * ["at", "at-swa"]  # each by itself, then its images on all of them
     path = evaluate_run.result_path(base, "soundness")
     made = files.read_json(path)
     assert soundness.soundness(base) == made and measured == 2 * ["at", "at-swa"]
     assert made["numerics"] == {"judge": 1} and made["images"] == 1
     assert list(made["transfer"]["at"]) == list(made["radius"]) == ["at", "at-swa"]
-    assert book_tables.collect("smoke", path.parents[2])["soundness"][0]["scale"] == made["scale"]
+    assert book_tables.collect("drawn", path.parents[2])["soundness"][0]["scale"] == made["scale"]
     path.unlink()  # what was measured of each network is still there
     monkeypatch.setattr(figures, "finished", lambda c, methods: {"at": c})
     assert soundness.soundness(base)["transfer"].keys() == {"at"}
@@ -87,7 +90,7 @@ def test_a_turned_knob_is_measured_and_not_stored(base, what, knob):
     made = MAKE[what](base, **knob)
     assert {key: made["settings"][key] for key in knob} == knob
     assert not evaluate_run.result_path(base, what).exists()
-    assert not (config.resolve(base.runs_dir) / "smoke" / what).exists()
+    assert not (config.resolve(base.runs_dir) / "drawn" / what).exists()
 
 
 def test_a_killed_one_goes_on_and_a_later_run_is_added(base, measured, monkeypatch):
@@ -119,7 +122,7 @@ def test_numbers_of_other_weights_are_refused_and_kept(base, measured, capsys):
     made = figures.figures(base)
     files.write_json(path, made | {"checkpoint_sha256": {**made["checkpoint_sha256"], "at": "0"}})
     other = path.read_bytes()
-    arguments = ["figures", "--preset", "drawn/smoke.yaml", "--runs-dir", base.runs_dir]
+    arguments = ["figures", "--preset", "drawn/drawn.yaml", "--runs-dir", base.runs_dir]
     assert main(arguments) == 1 and path.read_bytes() == other
     assert "differs in checkpoint_sha256; results are never overwritten" in capsys.readouterr().err
     assert main([*arguments, "--redo"]) == 0 and files.read_json(path)["table1"] == made["table1"]
@@ -135,13 +138,14 @@ def test_without_a_run_the_command_says_so(what, capsys, tmp_path):
 
 
 @pytest.mark.parametrize("check, knob, message", [
-    (figures.figures_settings, {"bandwidths": [33]}, "bandwidths = .33.: whole numbers from 1"),
+    (figures.figures_settings, {"bandwidths": [33]},
+     "bandwidths = .33.: must be a list of whole"),
     (figures.figures_settings, {"bandwidths": []}, "bandwidths = "),
     (figures.figures_settings, {"full_scale_images": 10_001}, "from 0 to 10000"),
-    (figures.lens_settings, {"methods": ["fr"]}, "methods = .'fr'.: choose from natural, at"),
+    (figures.lens_settings, {"methods": ["fr"]}, "methods = .'fr'.: must be a list of some"),
     (figures.lens_settings, {"images": 0}, "images = 0"),
     (soundness.settings, {"images": 0}, "images = 0"),
-    (soundness.settings, {"methods": ["fr"]}, "methods = .'fr'.: choose from natural, at"),
+    (soundness.settings, {"methods": ["fr"]}, "methods = .'fr'.: must be a list of some"),
     (figures.lens_settings, {"radii": [14.8, 10.4]}, "two rising numbers"),
     (figures.lens_settings, {"norm": -1}, "norm = -1"),
     (figures.lens_settings, {"stride": 0}, "stride = 0")])

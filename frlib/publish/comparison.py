@@ -90,9 +90,9 @@ def table(results: dict, labels, base: str, preset: str = "", metrics=METRICS) -
     for label in labels:
         rows.append([label, *(_cell(accuracy(view, label, metric))
                               for metric, view in heads.values())])
-        if label != base:
-            rows.append([f"minus {base}", *(_change(difference(view, label, base, metric))
-                                            for metric, view in heads.values())])
+        found = [difference(view, label, base, metric) for metric, view in heads.values()]
+        if label != base and any(found):
+            rows.append([f"minus {base}", *map(_change, found)])
     return html_table(preset, ["", *heads], rows, caption=(
         "Accuracy in % with the 95 % interval over images; differences in points, paired image by "
         "image, with their 95 % interval and p."))

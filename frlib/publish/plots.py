@@ -180,6 +180,28 @@ def low_pass_accuracy(table, *, title=None, mark=None) -> Figure:
     return _finish(fig, title, mark)
 
 
+def by_radius(table, *, eps=None, title=None, mark=None) -> Figure:
+    """Robust accuracy as the radius of the attack grows; it must fall, and end at 0.
+
+    table: {label: (radii in 1/255, accuracies, lows, highs)}, fractions, with the ends of 95 %
+    intervals; eps: a radius in 1/255 to mark, that of the other tables.
+    """
+    _need(table)
+    fig, axes = _figure(3.5)
+    ax = axes[0, 0]
+    for index, (label, (radii, *numbers)) in enumerate(table.items()):
+        _errorbar(ax, radii, *numbers, index, label=label, ls=DASHES[index % len(DASHES)])
+    if eps is not None:
+        ax.axvline(eps, color=GREY, lw=1, ls=":", label="radius of the tables")
+    ax.set_xscale("symlog", base=2, linthresh=max(1, min(r for entry in table.values()
+                                                         for r in entry[0] if r > 0)))
+    radii = sorted({r for entry in table.values() for r in entry[0]})
+    ax.set_xticks(radii, [f"{r:g}" for r in radii])
+    ax.set(xlabel="radius of the attack (1/255)", ylabel="accuracy under PGD-20 (%)")
+    _legend(ax)
+    return _finish(fig, title, mark)
+
+
 def radial(energies, *, title=None, mark=None) -> Figure:
     """Share of the energy by frequency radius; energies: {label: 1-D, from `radial_energy`}."""
     _need(energies)

@@ -40,16 +40,18 @@ def ratios_table(ratios: dict[str, dict[str, float]], preset: str) -> str:
 
 def seen_controls(results: dict, labels, base: str) -> str:
     """Which controls differ from `base` beyond chance, by attack; and which were not run."""
-    same = comparison.first_images(results, comparison.images(results, "aa"))
     parts = []
     for attack, title in titles().items():
-        found = {label: difference(same, label, base, attack) for label in labels if label != base}
+        found = {label: difference(results, label, base, attack) for label in labels
+                 if label != base}
+        counts = {c["count"] for c in found.values() if c}
         beyond = [f"**{short(label)}** ({points(c['left'] - c['right'], *c['interval'])})"
                   for label, c in found.items() if c and c["p"] < LEVEL]
-        parts.append(f"{', '.join(beyond) or 'none'} under {title}")
+        parts += [f"under {title} ({'/'.join(sorted(counts))}) {', '.join(beyond) or 'none'}"
+                  ] if counts else []
     missing = [f"`{label}`" for label in labels if not find(results, label, "scores")]
-    return (f"On the images of AutoAttack these differ from **{short(base)}** beyond chance: "
-            f"{'; '.join(parts)}. Not run: {', '.join(missing) or 'none'}.")
+    return (f"Beyond chance these differ from **{short(base)}**: {'; '.join(parts) or NOT_RUN}. "
+            f"Not run: {', '.join(missing) or 'none'}.")
 
 
 # ---- the front of clean and robust accuracy
@@ -87,13 +89,13 @@ def seen_frontier(results: dict) -> str:
 def gap(results: dict, label: str) -> tuple[float, float, float] | None:
     """PGD-20 minus AutoAttack of a label in points, with its 95 % interval: on the images of
     AutoAttack, image by image, the mean over the seeds. None where it was not run."""
-    flags = [[unpack_flags(s["flags"], s["total"]) for s in (scores["pgd20"], scores["aa"])]
+    flags = [[_flags(scores[attack]) for attack in ("pgd20", "aa")]
              for scores in find(results, label, "scores").values()
              if {"pgd20", "aa"} <= scores.keys()]
     count = min((len(aa) for _, aa in flags), default=0)
     if not count:
         return None
-    lost = np.mean([pgd20[:count].astype(int) - aa[:count].astype(int) for pgd20, aa in flags], axis=0)
+    lost = np.mean([pgd20[:count] - aa[:count] for pgd20, aa in flags], axis=0)
     return 100 * float(lost.mean()), *(100 * end for end in paired_interval(lost))
 
 
@@ -109,8 +111,8 @@ def gap_table(results: dict, labels, preset: str) -> str:
                               for c in cells), points(*lost) if lost else NOT_RUN,
                      f"{row['pgd20'] - row['aa']:+.2f}" if row else NONE])
     return html_table(preset, ["", *titles().values(), "PGD-20 minus AutoAttack", "in the paper"],
-                      rows, caption=f"All on the first {count:,} test images: accuracy in %, "
-                      "differences in points, with 95 % intervals.")
+                      rows, caption=f"All on {_first(count)}: accuracy in %, differences in "
+                      "points, with 95 % intervals.")
 
 
 def gains_table(results: dict, labels, base: str, preset: str) -> str:
@@ -130,8 +132,8 @@ def gains_table(results: dict, labels, base: str, preset: str) -> str:
         rows.append([label, *cells])
     heads = [head for title in titles().values() for head in (title, "in the paper")]
     return html_table(preset, [f"minus {base}", *heads], rows, caption=(
-        f"Gain over {base} in points, ours on the same first {count:,} test images, with 95 % "
-        "intervals of the paired difference."))
+        f"Gain over {base} in points, ours on {_first(count)}, with 95 % intervals of the paired "
+        "difference."))
 
 
 def stages_table(results: dict, labels, preset: str) -> str:
@@ -140,8 +142,8 @@ def stages_table(results: dict, labels, preset: str) -> str:
                      if s.get("stages")] for label in labels}
     columns = list(dict.fromkeys(name for rows in found.values() for s in rows for name in s))
     rows = [[label, *(" / ".join(str(s.get(name, NONE)) for s in each) or NOT_RUN
-                      for name in columns)] for label, each in found.items()]
-    return html_table(preset, ["", *columns], rows, caption=(
+                      for name in columns or [""])] for label, each in found.items()]
+    return html_table(preset, ["", *(columns or ["AutoAttack"])], rows, caption=(
         "Images that are still right after each stage, seed by seed; each stage attacks what the "
         "one before has left."))
 
@@ -160,9 +162,9 @@ def seen_gaps(results: dict, labels, fr: str, base: str) -> str:
     theirs = paper()["table2"]["rows"]
     told = [f"{points(c['left'] - c['right'], *c['interval'])} under {titles()[attack]}"
             if c else f"{NOT_RUN} under {titles()[attack]}" for attack, c in found.items()]
+    paper_gains = (f"{theirs['at-fr'][attack] - theirs['at'][attack]:+.2f}" for attack in found)
     return (f"{text} **{short(fr)}** gains over **{short(base)}** {' and '.join(told)}; in the "
-            + " and ".join(f"{theirs['at-fr'][attack] - theirs['at'][attack]:+.2f}"
-                           for attack in found) + " of the paper's Table 2.")
+            f"paper's Table 2, {' and '.join(paper_gains)}.")
 
 
 # ---- soundness
@@ -222,6 +224,10 @@ def seen_soundness(found: dict) -> str:
     for label, words in told.items():
         text += f" **{short(label)}**: {'; '.join(words)}." if words else ""
     return text
+
+
+def _first(count: int) -> str:
+    return f"the first {count:,} test images" if count else "the same images"
 
 
 def _flags(score: dict) -> np.ndarray:

@@ -33,17 +33,18 @@ PARTS = ("radius", "scale", "stronger")  # each of one network; "transfer" is of
 def settings(config: Config, *, methods=None, images=None) -> dict:
     """What decides the numbers of `soundness`; None: as the preset has it. ValueError for a knob.
 
-    methods: those of CHECKED that the preset lists, by default. images: as many test images as
-    AutoAttack has, by default, and at most 1,000.
+    methods: those of CHECKED that the preset lists, by default, in smoke without averages. images:
+    as many test images as AutoAttack has, by default, and at most 1,000.
     """
+    few = config.preset_name == "smoke"
     listed = [c.method for c in evaluate_run.listed(config).values()]
     if methods is None:
-        methods = [m for m in CHECKED if m in listed] or list(dict.fromkeys(listed))
+        methods = [m for m in CHECKED if m in listed and not (few and m.endswith("swa"))] \
+            or list(dict.fromkeys(listed))
     methods = a_list("methods", methods, tuple(METHODS))
     images = min(1000, config.aa_images or 1000) if images is None else images
     if type(images) is not int or images < 1:
         raise ValueError(f"images = {images!r}: must be a whole number from 1")
-    few = config.preset_name == "smoke"
     return {**figures.common_settings(config), "methods": methods, "images": images,
             "steps": 5 if few else STEPS, "restarts": 1 if few else RESTARTS}
 
