@@ -15,7 +15,7 @@ from shlex import quote
 
 from frlib.run import config as settings
 from frlib.publish import book_tables
-from frlib.run import evaluate_run, figures
+from frlib.run import evaluate_run, figures, soundness
 
 PRESET = config.get("preset", "smoke")
 
@@ -64,7 +64,8 @@ TRAINED = {page: [method for method in methods if method in SETTINGS.runs] for p
     "03_train_fr_swa": ["at", "at-fr"],
     "06_train_rivals": ["trades", "mart", "at-awp"],
 }.items()}
-REPORTS = ["04_attack_benchmark", "05_spectral_figures", "07_explore", "08_spectral_lens"]
+REPORTS = ["04_attack_benchmark", "05_spectral_figures", "07_explore", "08_spectral_lens",
+           "10_is_it_the_spectrum"]
 NOTEBOOKS = [*TRAINED, *REPORTS]
 LIBRARY = sorted(map(str, Path("frlib/publish").glob("*.py")))  # behind what a page shows
 SWEEP = [f"{RUNS}/results/{NAME}/{label}/seed{seed}.json" for label in config.get("labels", [])
@@ -93,14 +94,16 @@ RESULTS, ABLATIONS = ([f"{RUNS}/results/{NAME}/{label}/seed{seed}.json"
                       for labels in (LABELS, SETTINGS.ablations))
 FIGURES = f"{RUNS}/results/{NAME}/figures/seed{SEED}.json"
 LENS = f"{RUNS}/results/{NAME}/lens/seed{SEED}.json"
-MEASURES = {"figures": figures.figures_settings(SETTINGS), "lens": figures.lens_settings(SETTINGS)}
+SOUNDNESS = f"{RUNS}/results/{NAME}/soundness/seed{SEED}.json"
+MEASURES = {"figures": figures.figures_settings(SETTINGS), "lens": figures.lens_settings(SETTINGS),
+            "soundness": soundness.settings(SETTINGS)}
 GENERATED = [f"book/generated/{page}.md" for page in book_tables.PAGES]
 COMMITTED = sorted(map(str, Path("results").rglob("*.json")))
 MEASURED = sorted(map(str, Path("benchmarks").glob("*.json")))
 
 
 wildcard_constraints:
-    label="(?!figures/|lens/)[^/]+",
+    label="(?!figures/|lens/|soundness/)[^/]+",
     seed="[0-9]+",
 
 
@@ -169,7 +172,7 @@ rule judge:
         "--seed {wildcards.seed} 2> {log:q} || (tail -n 3 {log:q}; exit 1)"
 
 
-rule numbers:  # of chapters 5 and 8
+rule numbers:  # of chapters 5, 8 and 10
     input:
         [finished(label) for label in LABELS],
     output:
@@ -179,7 +182,7 @@ rule numbers:  # of chapters 5 and 8
     log:
         f"{RUNS}/{NAME}/{{chapter}}/seed{{seed}}/numbers.log",
     wildcard_constraints:
-        chapter="figures|lens",
+        chapter="figures|lens|soundness",
     threads: THREADS
     resources: **ON_GPU
     shell:
@@ -258,11 +261,26 @@ rule lens:
         PAPERMILL
 
 
+rule spectrum:
+    input:
+        notebook="notebooks/10_is_it_the_spectrum.ipynb",
+        numbers=SOUNDNESS,
+        results=RESULTS,
+        library=LIBRARY,
+        committed=COMMITTED,
+    output:
+        notebook=f"{RUNS}/notebooks/{NAME}/10_is_it_the_spectrum.ipynb",
+    resources: **ON_GPU
+    shell:
+        PAPERMILL
+
+
 rule generated:
     input:
         RESULTS,
         FIGURES,
         LENS,
+        SOUNDNESS,
         "book/claims.yml",
         LIBRARY,
         COMMITTED,

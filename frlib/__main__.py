@@ -6,20 +6,31 @@
 import argparse
 import json
 import logging
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import yaml
 
-from frlib.run import config, distributed, evaluate_run, figures, sweep, training
-from frlib.run.files import read_json, write_json
+from frlib.run import (
+    config,
+    distributed,
+    evaluate_run,
+    export,
+    figures,
+    soundness,
+    sweep,
+    training,
+)
+from frlib.run.files import atomic, read_json, write_json
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m frlib", description=__doc__)
-    parser.add_argument("step", choices=("train", "judge", "figures", "lens", "sweep", "report",
-                                         "publish", "status"))
+    parser.add_argument("step", choices=("train", "judge", "figures", "lens", "soundness",
+                                         "sweep", "report", "export", "publish", "status"))
+    parser.add_argument("label", nargs="?", help="the same as --run, as in export at-fr")
     parser.add_argument("--preset", help="a name, or the path of a .yaml file; by "
                         "default smoke, for status all")
     parser.add_argument("--run", default="at", help="method[@key=value,...], as at-fr@epochs=3")
@@ -28,7 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--runs-dir", default="runs")
     parser.add_argument("--plugin", default="", metavar="FILE", help="a Python file of your own "
                         "that registers methods, networks, data sets or attacks")
-    parser.add_argument("--out", default="book/generated", help="where `report` writes its pages")
+    parser.add_argument("--out", default="", help="where `report` writes its pages, by default "
+                        "book/generated; where `export` writes a run's weights")
     parser.add_argument("--vary", action="append", default=[], metavar="KEY=VALUE,...",
                         help="sweep: a setting and its values; may be repeated")
     parser.add_argument("--seeds", default="0", help="sweep: seeds, as 0,1,2")
@@ -49,9 +61,9 @@ def main(arguments: list[str] | None = None) -> int:
             found = status.status(*folders, preset=Path(given.preset or "").stem)
             print(json.dumps(found, indent=1) if given.json else status.as_text(found))
             return 0
+        label = config.parse_label(given.label or given.run)
         settings = config.load(given.preset or "smoke", seed=given.seed, data_root=given.data_root,
-                               runs_dir=given.runs_dir, plugin=given.plugin or None,
-                               **config.parse_label(given.run))
+                               runs_dir=given.runs_dir, plugin=given.plugin or None, **label)
         if given.step == "train":
             training.train(settings, redo=given.redo)
         elif given.step == "judge":
@@ -63,14 +75,22 @@ def main(arguments: list[str] | None = None) -> int:
             figures.figures(settings, redo=given.redo)
         elif given.step == "lens":  # of chapter 8
             figures.lens(settings, redo=given.redo)
+        elif given.step == "soundness":  # of chapter 10
+            soundness.soundness(settings, redo=given.redo)
+        elif given.step == "export":
+            if not given.out:
+                raise ValueError("--out: must name the folder that the weights go to")
+            for file, checksum in export.export(settings, given.out)["files"].items():
+                print(f"{checksum}  {file}")
         elif given.step == "report":
             from frlib.publish import book_tables, notebook_views
 
             name, _ = notebook_views.shown(settings)
-            book_tables.write_pages(config.resolve(given.out), name,
+            book_tables.write_pages(config.resolve(given.out or "book/generated"), name,
                                config.resolve(given.runs_dir) / "results",
                                config.project_root() / "results")
         else:
+            export.add_weights(settings)
             publish(config.resolve(given.runs_dir) / "results" / settings.preset_name,
                     config.project_root() / "results" / settings.preset_name)
     except (ValueError, OSError, RuntimeError, FloatingPointError, MemoryError,
@@ -99,18 +119,32 @@ def run_sweep(base, vary, seeds: list[int], jobs: int) -> None:
 
 
 def publish(fresh: Path, committed: Path) -> None:
-    """Copy new result files among the committed ones; FileExistsError for one that is there."""
+    """Copy new results, and weights beside them, among the committed ones.
+
+    FileExistsError for one that is there; that weights are added to a result does not change it.
+    """
     files = sorted(fresh.glob("*/seed*.json"))
     if not files:
         raise FileNotFoundError(f"no results under {fresh}")
+    files += sorted(fresh.glob("*/weights-seed*.safetensors"))
     targets = {file: committed / file.relative_to(fresh) for file in files}
     taken = [str(target) for file, target in targets.items()
-             if target.exists() and read_json(target) != read_json(file)]
+             if target.exists() and _published(target) != _published(file)]
     if taken:
         raise FileExistsError(f"published already, and different: {', '.join(taken)}; "
                               "remove those that the new ones shall replace")
     for file, target in targets.items():
-        write_json(target, read_json(file))
+        if file.suffix == ".json":
+            write_json(target, read_json(file))
+        else:
+            with atomic(target) as temporary:
+                shutil.copyfile(file, temporary)
+
+
+def _published(file: Path):
+    """What may not change once it is published."""
+    return file.read_bytes() if file.suffix != ".json" else \
+        {key: value for key, value in read_json(file).items() if key != "weights"}
 
 
 if __name__ == "__main__":

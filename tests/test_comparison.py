@@ -45,8 +45,45 @@ def test_table_csv_and_trade_off_show_the_same_numbers(results):
     assert float(row["accuracy"]) == 0.375 and float(row["difference"]) == pytest.approx(12.5)
     assert row["base"] == "at" and rows[0]["base"] == ""
     pairs = comparison.trade_off(results, ["at", "at-fr", "mart"], "pgd20")
-    assert pairs["at"][0]["share"] == 0.525 and pairs["at"][1]["share"] == 0.25
+    assert pairs["at"][0][0] == 0.525 and pairs["at"][1][0] == 0.25
     assert set(pairs) == {"at", "at-fr"}
+
+
+def test_no_two_columns_are_on_different_images_unsaid():
+    shown = {"at": {0: result("at", clean=30, pgd20=25, cw=8)}}
+    assert list(comparison.columns(shown)) == ["Clean", "FGSM", "PGD-20", "C&W", "AutoAttack"]
+    shown["at"][0]["scores"]["aa"] = files.score([True] * 5 + [False] * 5)
+    found = comparison.columns(shown, ("clean", "pgd20", "cw", "aa"))
+    assert list(found) == ["Clean", "PGD-20", "C&W", "AutoAttack (first 10)", "PGD-20, same 10",
+                           "C&W, same 10"]
+    values = [comparison.accuracy(view, "at", metric)["share"] for metric, view in found.values()]
+    assert values == [0.75, 0.625, 0.2, 0.5, 1, 0.8]  # of the first 10, 10 and 8
+    assert "<td>80.0 [44.4, 97.5]</td>" in comparison.table(shown, ["at"], "at")
+    clean, robust = comparison.trade_off(shown, ["at"])["at"]
+    assert clean[0] == 1 and robust[0] == 0.5  # both on AutoAttack's images
+
+
+def test_results_are_grouped_by_regulariser_and_ordered_by_its_weight():
+    def of(label, **config):
+        return {0: {**result(label, clean=20, pgd20=10), "config": config}}
+
+    fr = {"fr_transform": "class", "beta": 6.0}
+    shown = {"at": of("at", fr_lambda=0.1), "at-fr": of("at-fr", fr_lambda=0.1, **fr),
+             "at-fr@fr_lambda=0.005": of("at-fr", fr_lambda=0.005, **fr),
+             "at-fr@fr_transform=none": of("at-fr", fr_lambda=0.1, fr_transform="none"),
+             "at-fr@fr_start_epoch=11": of("at-fr", fr_lambda=0.1, **fr),
+             "trades": of("trades", beta=6.0), "natural": of("natural"),
+             "at@epochs=3": of("at"), "published-x": of("published-x"), "lens": {0: {}}}
+    groups = comparison.grouped(shown)
+    assert groups == {"AT": {"at": ""}, "AT-FR, class": {"at-fr@fr_lambda=0.005": "λ 0.005",
+                                                         "at-fr": "λ 0.1"},
+                      "AT-FR, logit pairing": {"at-fr@fr_transform=none": "λ 0.1"},
+                      "AT-FR, class, from epoch 11": {"at-fr@fr_start_epoch=11": "λ 0.1"},
+                      "TRADES": {"trades": "β 6"}}
+    drawn = comparison.frontier(shown, "pgd20")
+    assert list(drawn["AT-FR, class"]) == ["λ 0.005", "λ 0.1", comparison.PAPER]
+    assert drawn["MART"][comparison.PAPER] == ((0.8417, None, None), (0.5856, None, None))
+    assert "AT" in comparison.frontier({}, "aa")  # without any result, the paper's rows
 
 
 @pytest.mark.parametrize(("vary", "labels"), [

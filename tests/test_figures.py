@@ -5,14 +5,16 @@ import torch
 
 from frlib import attacks, evaluate, models, train
 from frlib.__main__ import main
-from frlib.run import config, evaluate_run, figures, files
+from frlib.publish import book_tables
+from frlib.run import config, evaluate_run, figures, files, soundness
 
 SMALL = """preset: drawn
 settings: {runs: [natural, at], threads: 1, dataset: digits, train_size: 64, flip: false,
            model: resnet8-16, epochs: 1, batch_size: 32, steps: 1, curve_images: 4, curve_steps: 1,
-           judge_images: 12, aa_images: 1, judge_batch: 8}
+           judge_images: 12, aa_images: 1, judge_batch: 100}
 """
 MAKE = {"figures": figures.figures, "lens": figures.lens}
+ALL = {**MAKE, "soundness": soundness.soundness}
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +32,8 @@ def base(trained, tmp_path, monkeypatch):
     """The preset of the two runs, with results of this test's own; nothing slow is computed."""
     monkeypatch.setattr(figures, "pgd20", lambda model, x, y, config, *attack, **more:
                         (x + config.judge_eps).clamp(max=1))
+    images = figures.images
+    monkeypatch.setattr(figures, "images", lambda c, count: images(c, min(count, 20)))
     monkeypatch.setattr(figures, "wave_map", lambda *a, **k: torch.zeros(8, 8))
     (tmp_path / "drawn").mkdir()
     for method in ("natural", "at"):
@@ -61,7 +65,23 @@ def test_numbers_are_made_once_with_what_they_are_of(base, measured, what):
                                          test.x, test.labels))
     clean = {"figures": lambda: made["table1"]["at"]["clean"]["32"],
              "lens": lambda: made["scores"]["at"]["clean"]}[what]()
-    assert clean == right and clean["total"] == {"figures": 12, "lens": 200}[what]
+    assert clean == right and clean["total"] == {"figures": 12, "lens": 20}[what]
+
+
+def test_soundness_is_stored_like_them_network_by_network(base, measured, monkeypatch):
+    monkeypatch.setattr(soundness, "STEPS", 2)
+    assert main(["soundness", "--preset", "drawn/drawn.yaml", "--runs-dir", base.runs_dir]) == 0
+    assert measured == 2 * ["at", "at-swa"]  # each by itself, then its images on all of them
+    path = evaluate_run.result_path(base, "soundness")
+    made = files.read_json(path)
+    assert soundness.soundness(base) == made and measured == 2 * ["at", "at-swa"]
+    assert made["numerics"] == {"judge": 1} and made["images"] == 1
+    assert list(made["transfer"]["at"]) == list(made["radius"]) == ["at", "at-swa"]
+    assert book_tables.collect("drawn", path.parents[2])["soundness"][0]["scale"] == made["scale"]
+    path.unlink()  # what was measured of each network is still there
+    monkeypatch.setattr(figures, "finished", lambda c, methods: {"at": c})
+    assert soundness.soundness(base)["transfer"].keys() == {"at"}
+    assert measured == [*2 * ["at", "at-swa"], "at"]  # only the transfer depends on them all
 
 
 @pytest.mark.parametrize("what, knob", [("figures", {"bandwidths": [32, 16]}), (
@@ -110,7 +130,7 @@ def test_numbers_of_other_weights_are_refused_and_kept(base, measured, capsys):
     assert aside.read_bytes() == other and measured == 2 * ["natural", "at", "at-swa"]
 
 
-@pytest.mark.parametrize("what", MAKE)
+@pytest.mark.parametrize("what", ALL)
 def test_without_a_run_the_command_says_so(what, capsys, tmp_path):
     assert main([what, "--runs-dir", str(tmp_path)]) == 1
     assert f"{what}: preset smoke has no finished run of seed 0: train one" \

@@ -1,14 +1,19 @@
 """Every committed result: its counts are those of its flags, attacks ordered, origin whole."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from frlib import data, evaluate, fast
+from frlib.publish.result_format import KINDS
+from frlib.run import config, evaluate_run, export
 from frlib.run.files import read_json, unpack_flags
 
 FILES = sorted((Path(__file__).resolve().parents[1] / "results").glob("*/*/seed*.json"))
-JUDGED = [path for path in FILES if path.parent.name not in ("figures", "lens")]
+JUDGED = [path for path in FILES if path.parent.name not in KINDS]
 
 
 def name(path):
@@ -52,3 +57,26 @@ def test_results_of_a_preset_share_their_test_images():
     for path in JUDGED:
         images.setdefault(path.parts[-3], set()).add(read_json(path)["data"]["test"])
     assert all(len(sums) == 1 for sums in images.values())
+
+
+@pytest.mark.slow
+def test_published_weights_give_the_published_flags(cifar_root):
+    """Clean and under PGD-20: as they were judged, but for rounding on another machine."""
+    found = [path for path in JUDGED if "weights" in read_json(path)]
+    if not found:
+        pytest.skip("no published weights yet")
+    path = found[0]
+    preset, label, stored = path.parts[-3], path.parts[-2], read_json(path)
+    settings = config.load(preset, data_root=str(cifar_root), **config.parse_label(label))
+    test = data.load(settings.dataset, cifar_root, "test").take(settings.judge_images)
+    model = fast.freeze(export.published_model(preset, label, folder=path.parents[2]))
+    batch = {"batch_size": settings.judge_batch}
+    with evaluate.full_precision():
+        clean = evaluate.correct(model, test.x, test.labels, **batch)
+        generator = torch.Generator().manual_seed(stored["seed"])
+        attack = partial(evaluate_run.pgd20, eps=settings.judge_eps, generator=generator)
+        robust = evaluate.robust(model, test.x, test.labels, attack, clean=clean, **batch)
+    for attack, flags in (("clean", clean), ("pgd20", robust)):
+        score = stored["scores"][attack]
+        differing = unpack_flags(score["flags"], score["total"]) != flags.numpy()
+        assert differing.mean() <= 0.005, attack

@@ -333,11 +333,14 @@ def test_paper_tables_equal_claims():
 
 
 def test_ours_stands_beside_the_paper(good):
-    _, *body = cells(book_tables.table2("mini", good))
+    head, *body = cells(book_tables.table2("mini", good))
+    assert head[2:] == ["Clean", "FGSM", "PGD-20", "C&W", "AutoAttack (first 100)",
+                        "PGD-20, same 100", "C&W, same 100"]
     ours = dict(zip([row[0] for row in body[::2]], body[1::2], strict=True))
     assert ours["AT"] == ["", "ours", "80.0 [73.8, 85.3]", "42.5 [35.6, 49.7]",
-                          "40.0 [33.2, 47.1]", "37.5 [30.8, 44.6]", "30.0 [21.2, 40.0]"]
-    assert ours["TRADES"][2:] == ["not run"] * 5
+                          "40.0 [33.2, 47.1]", "37.5 [30.8, 44.6]", "30.0 [21.2, 40.0]",
+                          "80.0 [70.8, 87.3]", "75.0 [65.3, 83.1]"]  # 80 and 75 of the first 100
+    assert ours["TRADES"][2:] == ["not run"] * 7 and body[0][-2:] == ["—", "—"]
     assert set(claims.paper()["table2"]["row_titles"].values()) | {"Natural"} == set(ours)
     page = book_tables.table2_html("mini", good)
     assert "C&amp;W" in page and "30.0 [21.2, 40.0]" in page and "smoke-mark" not in page
@@ -492,7 +495,8 @@ def test_bars_leave_out_what_was_not_run(good):
     del good["at"][0]["scores"]["aa"]
     table = book_tables.bars(good)
     assert list(table) == ["at", "at-swa", "at-fr", "at-fr-swa", "natural"]
-    assert list(table["at"]) == ["Clean", "FGSM", "PGD-20", "C&W"]
+    assert list(table["at"]) == ["Clean", "FGSM", "PGD-20", "C&W", "PGD-20, same 100",
+                                 "C&W, same 100"]
     assert table["at-fr"]["PGD-20"] == pytest.approx((0.55, *statistics.interval(110, N)))
     assert book_tables.bars({}) == {}
 

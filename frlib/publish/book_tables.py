@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from frlib.publish import comparable, plots
+from frlib.publish import comparable, comparison, plots
 from frlib.publish.claims import (
     NOT_RUN,
     TABLE1_METHOD,
@@ -25,7 +25,7 @@ from frlib.publish.claims import (
     verdict,
 )
 from frlib.publish.markup import NONE, chance, html_table, myst_table, percent, points
-from frlib.publish.result_format import LENS, SHAPE, misfit, other_images
+from frlib.publish.result_format import KINDS, SHAPE, misfit, other_images
 from frlib.publish.sources import badge, copy_files, costs, preset_costs, provenance
 from frlib.publish.speed_tables import ascent, load, precision, speed
 from frlib.publish.statistics import interval
@@ -48,10 +48,10 @@ EFFECTS = ("clean", "pgd20", "aa")  # the metrics in which `ablations` measures
 def collect(preset: str, *folders: str | Path) -> dict[str, dict[int, dict]]:
     """{label: {seed: result}} of a preset; of two files for one label and seed the first folder's.
 
-    The label "figures" holds what notebook 05 wrote. Each result gains its "file". Raises
-    ValueError naming the file for damaged JSON, a file that is no result (see SHAPE), an odd file
-    name, or one that lies where the result of another preset, label or seed belongs; and for two
-    files that differ in more settings than their labels say.
+    The labels of `result_format.KINDS` hold the numbers of a chapter. Each result gains its
+    "file". Raises ValueError naming the file for damaged JSON, a file that is no result (see
+    SHAPE), an odd file name, or one that lies where the result of another preset, label or seed
+    belongs; and for two files that differ in more settings than their labels say.
     """
     files = {}
     for folder in folders:
@@ -64,10 +64,9 @@ def collect(preset: str, *folders: str | Path) -> dict[str, dict[int, dict]]:
     found: dict[str, dict[int, dict]] = {}
     for (label, seed), path in sorted(files.items()):
         result = read_json(path)
-        key = "table1" if label == "figures" else "scores"
-        wrong = misfit(result, LENS if label == "lens" else SHAPE)
-        wrong = wrong or ("" if key in result else f"no {key!r}")
-        if wrong := wrong or ("" if label == "lens" else other_images(result)):
+        shape, key = KINDS.get(label, (SHAPE, "scores"))
+        wrong = misfit(result, shape) or ("" if key in result else f"no {key!r}")
+        if wrong := wrong or (other_images(result) if shape is SHAPE else ""):
             raise ValueError(f"{path}: not a result file ({wrong}); delete it to compute again")
         says = [f"{key} {SHOWN.repr(result[key])}" for key, place in
                 (("preset", preset), ("label", label), ("seed", seed))
@@ -177,12 +176,15 @@ def _read_as(results: dict, labels: dict | None) -> dict:
 
 def _table2(results: dict, labels: dict | None = None) -> tuple[list, list]:
     table, rows, labels = paper()["table2"], [], labels or {}
-    for method in [*table["rows"], "natural"]:
+    methods = [*table["rows"], "natural"]
+    heads = comparison.columns({method: results.get(method, {}) for method in methods})
+    for method in methods:
         rows += [[table["row_titles"].get(method, method.capitalize()), "paper",
-                  *_theirs(table["rows"].get(method, {}), table["columns"])],
+                  *_theirs(table["rows"].get(method, {}), table["columns"]),
+                  *[NONE] * (len(heads) - len(table["columns"]))],
                  ["", f"ours: {labels[method]}" if labels.get(method, method) != method else "ours",
-                  *(_cell(results, method, "scores", c) for c in table["columns"])]]
-    return ["Method", "", *table["column_titles"].values()], rows
+                  *(_cell(view, method, "scores", c) for c, view in heads.values())]]
+    return ["Method", "", *heads], rows
 
 
 def table2(preset: str, results: dict) -> str:
@@ -331,17 +333,18 @@ def headline(preset: str, results: dict) -> str:
 
 def readings(preset: str, results: dict) -> str:
     """The two readings of the transform beside plain AT: accuracy in %, and the loss term."""
-    columns, rows = {c: paper()["table2"]["column_titles"][c] for c in ("clean", "pgd20", "aa")}, []
+    heads = comparison.columns({label: results.get(label, {}) for label in READINGS}, EFFECTS)
+    rows = []
     for label, title in READINGS.items():
         last = [history[-1] for history in find(results, label, "history").values() if history]
         terms = [epoch["loss_fr"] for epoch in last if "loss_fr" in epoch]
-        rows.append([title, *(_cell(results, label, "scores", c) for c in columns),
+        rows.append([title, *(_cell(view, label, "scores", c) for c, view in heads.values()),
                      f"{np.mean(terms):.3g}" if terms else NONE if last else NOT_RUN])
     return myst_table(
         preset, "readings", "The two readings of the transform: accuracy in %, and the mean of the "
         "FR term (before λ) over the last epoch of training, on another scale in each reading. "
         + _setting(preset, results),
-        ["Method, reading", *columns.values(), "FR term"], rows)
+        ["Method, reading", *heads, "FR term"], rows)
 
 
 def ablations(preset: str, results: dict) -> str:
@@ -422,14 +425,14 @@ def settings(preset: str, results: dict) -> str:
 
 def follow_up(results: dict) -> str:
     """The second paper's methods, in percent, and the run behind each."""
-    titles = paper()["table2"]["column_titles"]
-    rows = [[f"`{label}`", *(_cell(results, label, "scores", c) for c in titles)]
+    heads = comparison.columns(results)
+    rows = [[f"`{label}`", *(_cell(view, label, "scores", c) for c, view in heads.values())]
             for label in sorted(results, key=lambda label: label.partition("@")[2])]
     return myst_table(
         FOLLOW_UP, "follow-up", "The second paper's methods on a subset of CIFAR-100, 100 training "
         "and 20 test images a class: accuracy in %, with 95 % intervals. "
-        + _setting(FOLLOW_UP, results).replace(" on folder,", ","), ["Run", *titles.values()],
-        rows or [[NOT_RUN] + [NONE] * len(titles)]) \
+        + _setting(FOLLOW_UP, results).replace(" on folder,", ","), ["Run", *heads],
+        rows or [[NOT_RUN] + [NONE] * len(heads)]) \
         + "\n" + provenance(FOLLOW_UP, results, "provenance-follow-up")
 
 
@@ -437,12 +440,12 @@ def bars(results: dict) -> dict[str, dict[str, tuple[float, float, float]]]:
     """{label: {attack: (accuracy, low, high)}}, fractions, as `plots.attack_bars` takes it.
 
     Methods stand in the order of table 2, then the other labels; one without scores is left out.
+    Attacks are those of `comparison.columns`, each on as many images as it says.
     """
-    table = paper()["table2"]
-    order = [*(m for m in table["rows"] if m in results),
-             *(label for label in results if label not in table["rows"] and label != "figures")]
-    rows = {label: {title: _accuracy(scores) for attack, title in table["column_titles"].items()
-                    if (scores := find(results, label, "scores", attack))} for label in order}
+    methods, heads = paper()["table2"]["rows"], comparison.columns(results)
+    order = sorted(results, key=lambda label: [*methods, label].index(label))
+    rows = {label: {title: _accuracy(scores) for title, (attack, view) in heads.items()
+                    if (scores := find(view, label, "scores", attack))} for label in order}
     return {label: row for label, row in rows.items() if row}
 
 

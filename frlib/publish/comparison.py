@@ -14,8 +14,49 @@ from frlib import evaluate
 from frlib.publish.claims import NOT_RUN, difference, find, paper
 from frlib.publish.markup import NONE, chance, html_table, percent, points
 from frlib.publish.statistics import interval
+from frlib.run.config import METHODS, REGULARISED, decides
+from frlib.run.files import of_first
 
 METRICS = ("clean", "fgsm", "pgd20", "cw", "aa")
+STRENGTHS = {"fr_lambda": "λ", "beta": "β", "awp_gamma": "γ"}  # a regulariser's weight, its symbol
+READINGS = {"none": "logit pairing"}  # what a transform is called, where it has another name
+PAPER = "hollow: paper, WRN-34-10"
+REGULARISER = {*STRENGTHS, "fr_transform", "fr_start_epoch", "awp_start_epoch"}
+
+
+def images(results: dict, metric: str) -> int:
+    """On how many first test images every one of these results was put under an attack; 0: none."""
+    return min((s["total"] for label in results
+                for s in find(results, label, "scores", metric).values()), default=0)
+
+
+def first_images(results: dict, count: int) -> dict:
+    """The same results with their scores on the first `count` test images alone."""
+    return {label: {seed: {**result, "scores": {
+        name: of_first(stored, count) if "flags" in stored else stored
+        for name, stored in result.get("scores", {}).items()}}
+        for seed, result in seeds.items()} for label, seeds in results.items()}
+
+
+def columns(results: dict, metrics=None) -> dict[str, tuple[str, dict]]:
+    """{head: (attack, results to read it from)}: no two columns on different images unsaid.
+
+    metrics: by default METRICS and every other attack that a result has.
+
+    Where AutoAttack had fewer images than the others, its head says how many, and PGD-20 and C&W
+    stand a second time behind it, on the same images.
+    """
+    titles = heads(results)
+    metrics = metrics or tuple(titles)
+    found = {titles[metric]: (metric, results) for metric in metrics}
+    count = images(results, "aa") if "aa" in metrics else 0
+    if not 0 < count < images(results, "clean"):
+        return found
+    del found[titles["aa"]]
+    same = first_images(results, count)
+    return {**found, f"{titles['aa']} (first {count:,})": ("aa", same), **{
+        f"{titles[metric]}, same {count:,}": (metric, same) for metric in ("pgd20", "cw")
+        if metric in metrics}}
 
 
 def accuracy(results: dict, label: str, metric: str) -> dict | None:
@@ -57,14 +98,15 @@ def compared(results: dict, labels, base: str) -> dict:
 
 def table(results: dict, labels, base: str, preset: str = "", metrics=None) -> str:
     """Two HTML rows a label: accuracies in %, and below them the differences to the base."""
-    titles, rows = heads(results), []
-    metrics = metrics or tuple(titles)
-    for label, row in compared(results, labels, base).items():
-        rows.append([label, *(_cell(row[metric]["accuracy"]) for metric in metrics)])
-        if label != base:
-            rows.append([f"minus {base}", *(_change(row[metric]["difference"])
-                                            for metric in metrics)])
-    return html_table(preset, ["", *(titles[metric] for metric in metrics)], rows, caption=(
+    shown = {label: results[label] for label in labels if label in results}
+    head, rows = columns(shown, metrics), []
+    for label in labels:
+        rows.append([label, *(_cell(accuracy(view, label, metric))
+                              for metric, view in head.values())])
+        found = [difference(view, label, base, metric) for metric, view in head.values()]
+        if label != base and any(found):
+            rows.append([f"minus {base}", *map(_change, found)])
+    return html_table(preset, ["", *head], rows, caption=(
         "Accuracy in % with the 95 % interval over images; differences in points, paired image by "
         "image, with their 95 % interval and p."))
 
@@ -111,7 +153,52 @@ def as_csv(results: dict, labels, base: str) -> str:
 
 
 def trade_off(results: dict, labels, metric: str = "aa") -> dict:
-    """{label: (clean, robust)} as `plots.frontier` takes it: each as `accuracy` gives it."""
-    found = {label: (accuracy(results, label, "clean"), accuracy(results, label, metric))
+    """{label: (clean, robust)}, each (share, low, high), of the labels that were run: where they
+    stand in `plots.frontier`. Both sides are on the images of the attack."""
+    same = first_images(results, images(results, metric))
+    found = {label: [accuracy(same, label, name) for name in ("clean", metric)]
              for label in labels}
-    return {label: pair for label, pair in found.items() if None not in pair}
+    return {label: tuple((side["share"], side["low"], side["high"]) for side in sides)
+            for label, sides in found.items() if None not in sides}
+
+
+def grouped(results: dict) -> dict[str, dict[str, str]]:
+    """{group: {label: its strength}} of the attacked methods: one regulariser at all its weights.
+
+    In a group, as "AT-FR, class", from the weakest to the strongest, "λ 0.005" to "λ 0.1". Without
+    natural training, and without labels that change more than the regulariser.
+    """
+    found: dict[str, dict] = {}
+    for label in results:
+        method, _, changes = label.partition("@")
+        changed = dict(change.split("=", 1) for change in changes.split(",") if change)
+        config = next(iter(find(results, label, "config").values()), {})
+        if method not in METHODS or method == "natural" or not config \
+                or not changed.keys() <= REGULARISER:
+            continue
+        name = [paper()["table2"]["row_titles"].get(method, method.upper())]
+        if METHODS[method][0] in REGULARISED:
+            name.append(READINGS.get(reading := config.get("fr_transform", "class"), reading))
+        name += [f"from epoch {changed[key]}" for key in ("fr_start_epoch", "awp_start_epoch")
+                 if key in changed]
+        strength = {key: config[key] for key in STRENGTHS if key in config and decides(key, method)}
+        found.setdefault(", ".join(name), {})[label] = strength
+    return {name: {label: ", ".join(f"{STRENGTHS[key]} {value:g}" for key, value in s.items())
+                   for label, s in sorted(group.items(), key=lambda item: [*item[1].values()])}
+            for name, group in found.items()}
+
+
+def frontier(results: dict, metric: str = "aa") -> dict:
+    """{group: {strength: (clean, robust)}} as `plots.frontier` takes it.
+
+    The paper's row of a method stands in its group, as PAPER and without an interval; for FR, in
+    that of equation 2.
+    """
+    pairs, found, table2 = trade_off(results, results, metric), {}, paper()["table2"]
+    for name, group in grouped(results).items():
+        found[name] = {text: pairs[label] for label, text in group.items() if label in pairs}
+    for method, row in table2["rows"].items():
+        name = table2["row_titles"][method] + ", class" * (METHODS[method][0] in REGULARISED)
+        found.setdefault(name, {})[PAPER] = tuple((row[side] / 100, None, None)
+                                                  for side in ("clean", metric))
+    return {name: group for name, group in sorted(found.items()) if group}

@@ -10,8 +10,8 @@ from contextlib import suppress
 import numpy as np
 
 from frlib import methods
-from frlib.publish import book_tables, claims, comparable, sources
-from frlib.publish.claims import NOT_RUN, paper, radius
+from frlib.publish import book_tables, claims, comparable, comparison, sources
+from frlib.publish.claims import NOT_RUN, radius
 from frlib.publish.markup import NONE, SMOKE_MARK, chance, html_table, percent
 from frlib.publish.statistics import LEVEL, interval, rank_test, sign_flip
 from frlib.run.config import (
@@ -285,19 +285,17 @@ def low_pass_table(figures: dict, preset: str) -> str:
 
 def benchmark_table(results: dict[str, dict], preset: str) -> str:
     """{label: result} as a table: one row per method, an attack per column."""
-    found = book_tables.bars({label: {0: result} for label, result in results.items()})
-    titles = paper()["table2"]["column_titles"].values()
-    rows = []
-    for label, row in found.items():
-        rows.append([label, *(percent(*row[title]) if title in row else NOT_RUN
-                              for title in titles)])
+    collected = {label: {0: result} for label, result in results.items()}
+    heads, rows = comparison.columns(collected), []
+    for label, row in book_tables.bars(collected).items():
+        rows.append([label, *(percent(*row[head]) if head in row else NOT_RUN for head in heads)])
         theirs = results[label].get("published") or {}
         if theirs.get("clean") is not None:
             other = "" if theirs["eps"] == radius(results[label]) else f", eps = {theirs['eps']:g}"
             rows.append([f"as published{other}", *(
-                f"{theirs[attack]:.2f}" if attack in theirs else NONE
-                for attack in paper()["table2"]["column_titles"])])
-    return html_table(preset, ["", *titles], rows)
+                NONE if theirs.get(attack) is None else f"{theirs[attack]:.2f}"
+                for attack, _ in heads.values())])
+    return html_table(preset, ["", *heads], rows)
 
 
 def masking(result: dict) -> dict[str, dict | None]:

@@ -14,6 +14,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.transforms import Bbox
 
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 DASHES = ["-", (0, (5, 2)), (0, (1, 1.3)), (0, (6, 1.5, 1, 1.5)), (0, (8, 2, 1, 2, 1, 2))]
@@ -174,6 +176,28 @@ def low_pass_accuracy(table, *, title=None, mark=None) -> Figure:
     ax.set_xticks(sorted({int(b) for entry in table.values() for b in entry[0]}))
     ax.invert_xaxis()
     ax.set(xlabel="bandwidth b (b × b frequencies kept)", ylabel="accuracy (%)")
+    _legend(ax)
+    return _finish(fig, title, mark)
+
+
+def by_radius(table, *, eps=None, title=None, mark=None) -> Figure:
+    """Robust accuracy as the radius of the attack grows; it must fall, and end at 0.
+
+    table: {label: (radii in 1/255, accuracies, lows, highs)}, fractions, with the ends of 95 %
+    intervals; eps: a radius in 1/255 to mark, that of the other tables.
+    """
+    _need(table)
+    fig, axes = _figure(3.5)
+    ax = axes[0, 0]
+    for index, (label, (radii, *numbers)) in enumerate(table.items()):
+        _errorbar(ax, radii, *numbers, index, label=label, ls=DASHES[index % len(DASHES)])
+    if eps is not None:
+        ax.axvline(eps, color=GREY, lw=1, ls=":", label="radius of the tables")
+    ax.set_xscale("symlog", base=2, linthresh=max(1, min(r for entry in table.values()
+                                                         for r in entry[0] if r > 0)))
+    radii = sorted({r for entry in table.values() for r in entry[0]})
+    ax.set_xticks(radii, [f"{r:g}" for r in radii])
+    ax.set(xlabel="radius of the attack (1/255)", ylabel="accuracy under PGD-20 (%)")
     _legend(ax)
     return _finish(fig, title, mark)
 
@@ -354,34 +378,85 @@ def forest(rows, *, title=None, mark=None) -> Figure:
     return _finish(fig, title, mark)
 
 
-def frontier(groups, *, robust, title=None, mark=None) -> Figure:
-    """Clean against robust accuracy: up and to the right is better on both.
+def frontier(panels, *, title=None, mark=None) -> Figure:
+    """Clean against robust accuracy, a panel for each attack: up and to the right is better.
 
-    groups: {name: {label: (clean, robust)}}, each (share, low, high), fractions, low and high None
-    for numbers that came without; the labels of a group, as one regulariser at several weights, are
-    joined in their order. robust: the name of the attack.
+    panels: {attack: {group: {label: (clean, robust)}}}, each (share, low, high), fractions. The
+    labels of a group, as one regulariser at several weights, are joined in their order, and named
+    where there are several. One without an interval (low and high None), such as the paper's own,
+    is hollow, not joined and not named.
     """
-    _need(groups)
-    fig, axes = _figure(4.2)
-    ax = axes[0, 0]
-    for index, (name, points) in enumerate(groups.items()):
-        color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
-        clean, accuracy = ([100 * np.asarray(side, float) for side in sides]
-                           for sides in zip(*points.values(), strict=True))
-        errors = [None if np.isnan(side).any() else
-                  np.stack([side[:, 0] - side[:, 1], side[:, 2] - side[:, 0]]).clip(0)
-                  for side in map(np.stack, (clean, accuracy))]
-        clean, accuracy = np.stack(clean), np.stack(accuracy)
-        ax.errorbar(clean[:, 0], accuracy[:, 0], xerr=errors[0], yerr=errors[1], label=name,
-                    color=color, marker=marker, ls=DASHES[index % len(DASHES)], lw=1.2,
-                    elinewidth=0.6, markersize=6, capsize=2)
-        for (label, _), across, up in zip(points.items(), clean[:, 0], accuracy[:, 0],
-                                          strict=True):
-            ax.annotate(label, (across, up), fontsize=7, xytext=(4, 4),
-                        textcoords="offset points")
-    ax.set(xlabel="clean accuracy (%)", ylabel=f"accuracy under {robust} (%)")
-    _legend(ax)
+    panels = {attack: groups for attack, groups in panels.items() if groups}
+    _need(panels)
+    fig, axes = _figure(0.4 + 3.2 * len(panels), rows=len(panels))
+    names = list(dict.fromkeys(name for groups in panels.values() for name in groups))
+    for (attack, groups), ax in zip(panels.items(), axes[:, 0], strict=True):
+        ax.set(title=attack, ylabel="robust accuracy (%)")
+        ax.grid(color="#DDDDDD", lw=0.6)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.margins(0.08)
+        for name, points in groups.items():
+            _front(ax, name, names.index(name), points)
+        ax.sharex(axes[0, 0])
+    axes[-1, 0].set_xlabel("clean accuracy (%)")
+    drawn = {name: handle for ax in axes[:, 0] for handle, name in
+             zip(*ax.get_legend_handles_labels(), strict=True)}
+    hollow = {label for groups in panels.values() for group in groups.values()
+              for label, (clean, _) in group.items() if clean[1] is None}
+    empty = Line2D([], [], ls="", marker="o", color=GREY, markerfacecolor="white")
+    _legend(axes[-1, 0], {**{name: drawn[name] for name in names}, **dict.fromkeys(hollow, empty)})
+    fig.draw_without_rendering()  # so that the panels stand where they will
+    for groups, ax in zip(panels.values(), axes[:, 0], strict=True):
+        _name_points(ax, [(100 * clean[0], 100 * robust[0],
+                           label if clean[1] is not None and len(group.keys() - hollow) > 1 else "")
+                          for group in groups.values()
+                          for label, (clean, robust) in group.items()])
     return _finish(fig, title, mark)
+
+
+def _front(ax, name, index, points):
+    """One group of `frontier`: what has no interval hollow, the rest joined."""
+    look = {"markersize": 6, "color": COLORS[index % len(COLORS)],
+            "marker": MARKERS[(index + index // len(MARKERS)) % len(MARKERS)]}
+    for clean, robust in points.values():
+        if clean[1] is None:
+            ax.plot(100 * clean[0], 100 * robust[0], ls="", markerfacecolor="white", **look)
+    ours = [pair for pair in points.values() if pair[0][1] is not None]
+    x, y = (100 * np.array(sides, float).reshape(-1, 3).T for sides in (
+        [clean for clean, _ in ours], [robust for _, robust in ours]))
+    ax.errorbar(x[0], y[0], xerr=[(x[0] - x[1]).clip(0), (x[2] - x[0]).clip(0)],
+                yerr=[(y[0] - y[1]).clip(0), (y[2] - y[0]).clip(0)], label=name, lw=1.2,
+                ls=DASHES[index % len(DASHES)], elinewidth=0.5, **look)
+
+
+def _name_points(ax, points):
+    """Write the text of each (x, y, text) beside its point, off other points and texts."""
+    scale = ax.figure.dpi / 72
+    places = ax.transData.transform([point[:2] for point in points])
+    taken = [Bbox.from_extents(x - 4 * scale, y - 4 * scale, x + 4 * scale, y + 4 * scale)
+             for x, y in places]
+    ways = [(dx * far, dy * far) for far in (1, 3, 5, 7)
+            for dx, dy in ((1, 1), (-1, 1), (1, -1), (-1, -1), (0, 1.4), (0, -1.4))]
+    for place, (x, y, text) in zip(places, points, strict=True):
+        if not text:
+            continue
+        note = ax.annotate(text, (x, y), (0, 0), textcoords="offset points", fontsize=7,
+                           ha="center", va="center", color="#333333", parse_math=False)
+        note.set_in_layout(False)
+        size = np.array([note.get_window_extent().width, note.get_window_extent().height])
+        boxes = []
+        for dx, dy in ways:
+            middle = place + (np.sign([dx, dy]) * size / 2 + np.array([dx, dy]) * 4 * scale)
+            boxes.append(Bbox.from_bounds(*(middle - size / 2), *size))
+        crowd = [box.count_overlaps(taken) + (not _within(box, ax.bbox)) for box in boxes]
+        chosen = boxes[int(np.argmin(crowd))]
+        note.set_position(((chosen.x0 + chosen.x1) / 2 - place[0],
+                           (chosen.y0 + chosen.y1) / 2 - place[1]) / np.array(scale))
+        taken.append(chosen)
+
+
+def _within(box, outer) -> bool:
+    return outer.x0 <= box.x0 and box.x1 <= outer.x1 and outer.y0 <= box.y0 and box.y1 <= outer.y1
 
 
 def _over_epochs(lines, best, drop):
@@ -450,8 +525,10 @@ def _figure(height, *, rows=1, columns=1):
     return fig, axes
 
 
-def _legend(ax):
-    handles, labels = ax.get_legend_handles_labels()
+def _legend(ax, drawn=None):
+    """The legend below the panel, by default of what is drawn in it; drawn: {label: handle}."""
+    handles, labels = (list(drawn.values()), list(drawn)) if drawn else \
+        ax.get_legend_handles_labels()
     columns = 3 if max(map(len, labels)) < 14 else 2
     ax.figure.set_figheight(ax.figure.get_figheight() + 0.2 * -(-len(labels) // columns))
     # borderaxespad counts in letter heights: the room of the tick labels and the axis label.

@@ -73,6 +73,11 @@ LENS = {  # of `frlib.run.figures.lens`: by model, then by band or filter
     "scores": {...: {...: a_score}}, "filters": {...: {...: {...: a_score}}}, "provenance": MADE,
     **dict.fromkeys(("bands", "edges", "vertical", "horizontal", "inside", "size", "shares",
                      "energy", "maps", "images", "seed"), numbers_alone)}
+SOUNDNESS = {  # of `frlib.run.soundness.soundness`: by network, then by check
+    **dict.fromkeys(("radius", "scale", "stronger", "transfer"), {...: {...: a_score}}),
+    "images": a_number, "seed": a_number, "provenance": MADE}
+KINDS = {  # of files that are of many networks: their shape, and a key that they have
+    "figures": (SHAPE, "table1"), "lens": (LENS, "scores"), "soundness": (SOUNDNESS, "stronger")}
 
 
 def misfit(value, shape, where: str = "") -> str:

@@ -56,7 +56,7 @@ def figures_settings(config: Config, *, bandwidths=None, full_scale_images=None)
             if config.dataset == "cifar10" else 0
     if type(full_scale_images) is not int or not 0 <= full_scale_images <= 10_000:
         raise ValueError(f"full_scale_images = {full_scale_images!r}: from 0 to 10000")
-    return {**_common(config), "images": config.judge_images,
+    return {**common_settings(config), "images": config.judge_images,
             "bandwidths": _bandwidths([32, 28, 24, 20, 16] if bandwidths is None else bandwidths),
             "full_scale_images": full_scale_images}
 
@@ -88,11 +88,11 @@ def lens_settings(config: Config, *, methods=None, images=None, radii=None, norm
     if type(stride) is not int or stride < 1:
         raise ValueError(f"stride = {stride!r}: must be a whole number from 1")
     bandwidths = [1, 3, 5, 9, 13, 17, 25, 32] if bandwidths is None else bandwidths
-    return {**_common(config), "methods": methods, "images": images, "radii": list(radii),
+    return {**common_settings(config), "methods": methods, "images": images, "radii": list(radii),
             "norm": norm, "stride": stride, "bandwidths": _bandwidths(bandwidths)}
 
 
-def _common(config: Config) -> dict:
+def common_settings(config: Config) -> dict:
     return {"dataset": config.dataset, "eps": config.judge_eps, "judge_batch": config.judge_batch}
 
 
@@ -200,11 +200,11 @@ def figures(config: Config, *, redo: bool = False, **knobs) -> dict:
 
     "table1" and "full_scale": accuracy behind a low-pass filter; "kernels" and "roughness" of the
     first layer; "spectra" of clean and attacked images; "radial": energy of the attacks by
-    distance from the zero frequency. Stored and raised as `_made` says.
+    distance from the zero frequency. Stored and raised as `made` says.
     """
     settings, configs = figures_settings(config, **knobs), finished(config)
     own = config.is_preset and settings == figures_settings(config)
-    return _made(config, "figures", settings, configs, _figures, own, redo)
+    return made(config, "figures", settings, configs, _figures, own, redo)
 
 
 def _figures(config, settings, configs, once) -> dict:
@@ -214,10 +214,10 @@ def _figures(config, settings, configs, once) -> dict:
     full = settings["full_scale_images"]
     full = once("full-scale", partial(_full_scale, config, settings, full)) if full else None
     return {"images": len(test), "examples": examples(test.labels, test.classes),
-            "table1": _by_label(each, "table1", TABLE1), "full_scale": full,
-            "kernels": _by_label(each, "kernels", TABLE1),
-            "roughness": _by_label(each, "roughness"),
-            "spectra": _by_label(each, "spectra", TABLE1), "radial": _by_label(each, "radial"),
+            "table1": by_label(each, "table1", TABLE1), "full_scale": full,
+            "kernels": by_label(each, "kernels", TABLE1),
+            "roughness": by_label(each, "roughness"),
+            "spectra": by_label(each, "spectra", TABLE1), "radial": by_label(each, "radial"),
             "data": {"test": test.checksum}}
 
 
@@ -261,12 +261,12 @@ def lens(config: Config, *, redo: bool = False, **knobs) -> dict:
 
     "scores" under attacks within one band and under the free one, and, image by image, how much of
     each stays "inside" its band and its "size"; "shares" and "energy" of the free attack; "maps"
-    of accuracy under one wave; "filters" from both sides. Stored and raised as `_made` says.
+    of accuracy under one wave; "filters" from both sides. Stored and raised as `made` says.
     """
     settings = lens_settings(config, **knobs)
     own = config.is_preset and settings == lens_settings(config)
     configs = finished(config, settings["methods"])
-    return _made(config, "lens", settings, configs, _lens, own, redo)
+    return made(config, "lens", settings, configs, _lens, own, redo)
 
 
 def _lens(config, settings, configs, once) -> dict:
@@ -279,7 +279,7 @@ def _lens(config, settings, configs, once) -> dict:
             "bands": dict(zip(BANDS, white_noise(test.images, edges), strict=True)),
             "edges": edges, "vertical": spectral.frequencies(height, settings["stride"]),
             "horizontal": spectral.frequencies(width, settings["stride"]),
-            **{part: _by_label(each, part) for part in
+            **{part: by_label(each, part) for part in
                ("scores", "inside", "size", "filters", "shares", "energy", "maps")},
             "data": {"test": test.checksum}}
 
@@ -321,12 +321,16 @@ def network(c: Config, test: data.Split) -> torch.nn.Module:
     return model.to(test.labels.device)
 
 
-def _by_label(each: dict, part: str, order=None) -> dict:
+def by_label(each: dict, part: str, order=None) -> dict:
     return {label: each[label][part] for label in order or each if part in each.get(label, ())}
 
 
-def _made(config, what, settings, configs, compute, own: bool, redo: bool) -> dict:
+def made(config, what, settings, configs, compute, own: bool, redo: bool, part="") -> dict:
     """The stored numbers of these settings and checkpoints; else those that `compute` gives.
+
+    compute(config, settings, configs, once) -> numbers; once(name, measure) gives what measure()
+    does, computed once for the label `name` or for all networks. part: whose version of NUMERICS
+    they follow, by default that of `what`.
 
     They are stored only if the settings are the preset's `own`. Numbers of some of these networks
     are moved aside, to be kept, once the others are trained. Raises FileNotFoundError when no run
@@ -338,17 +342,21 @@ def _made(config, what, settings, configs, compute, own: bool, redo: bool) -> di
                                 f"{config.seed}: train one first")
     files = data.listing(config.dataset, resolve(config.data_root))
     sums = {label: evaluate_run.trained_checksum(c) for label, c in configs.items()}
-    common = {"settings": settings, "numerics": {what: NUMERICS[what]},
+    common = {"settings": settings, "numerics": {part or what: NUMERICS[part or what]},
               **({"data_files": files} if files else {})}
     identity, path = {**common, "checkpoint_sha256": sums}, evaluate_run.result_path(config, what)
     folder = resolve(config.runs_dir) / config.preset_name / what / f"seed{config.seed}"
     parts = []
 
-    def once(name, measure):
-        """The numbers of one network, read where a killed computation has left them."""
+    def once(name, measure, of=None):
+        """The numbers of one network, read where a killed computation has left them.
+
+        of: the labels of all the networks that they are of, by default `name` alone, if any.
+        """
         if not own:
             return measure()
-        text = json.dumps([common, sums.get(name)])
+        text = json.dumps([common, {label: sums[label] for label in of} if of
+                           else sums.get(name)])
         file = folder / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
         if redo or not file.is_file():
             write_json(file, {"numbers": measure(), "provenance": provenance(device_of(config))})

@@ -159,5 +159,10 @@ def weights_checksum(weights: dict) -> str:
     return digest.hexdigest()
 
 
+def of_first(stored: dict, count: int) -> dict:
+    """The score of the first `count` images of a stored score, or of all where it has fewer."""
+    return score(unpack_flags(stored["flags"], stored["total"])[:count])
+
+
 def file_checksum(path: str | Path) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -9,15 +9,81 @@ labels y, and returns per-example flags, as `files.score` stores them.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from frlib import attacks, evaluate
+from frlib.fast import freeze
+from frlib.run import evaluate_run, figures
+from frlib.run.config import METHODS, Config, a_list
 from frlib.run.files import score
 
 MULTIPLES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # of the radius: 0 to 64/255 for 8/255
 FACTORS = (0.1, 1.0, 10.0)  # of the logits
 STEPS, RESTARTS = 50, 5  # of the stronger attacks
+CHECKED = ("at", "at-swa", "at-fr", "at-fr-swa")  # by default, where a preset has them
+PARTS = ("radius", "scale", "stronger")  # each of one network; "transfer" is of all of them
+
+
+# ---- computed once, and stored
+
+def settings(config: Config, *, methods=None, images=None) -> dict:
+    """What decides the numbers of `soundness`; None: as the preset has it. ValueError for a knob.
+
+    methods: those of CHECKED that the preset lists, by default, in smoke without averages. images:
+    as many test images as AutoAttack has, by default, and at most 1,000.
+    """
+    few = config.preset_name == "smoke"
+    listed = [c.method for c in evaluate_run.listed(config).values()]
+    if methods is None:
+        methods = [m for m in CHECKED if m in listed and not (few and m.endswith("swa"))] \
+            or list(dict.fromkeys(listed))
+    methods = a_list("methods", methods, tuple(METHODS))
+    images = min(1000, config.aa_images or 1000) if images is None else images
+    if type(images) is not int or images < 1:
+        raise ValueError(f"images = {images!r}: must be a whole number from 1")
+    return {**figures.common_settings(config), "methods": methods, "images": images,
+            "steps": 5 if few else STEPS, "restarts": 1 if few else RESTARTS}
+
+
+def soundness(config: Config, *, redo: bool = False, **knobs) -> dict:
+    """Every check, of the finished runs of these methods; knobs as in `settings`.
+
+    "radius", "scale" and "stronger" by label, "transfer" by source and target. Stored and raised
+    as `figures.made` says, under the numerics of judging.
+    """
+    chosen = settings(config, **knobs)
+    own = config.is_preset and chosen == settings(config)
+    configs = figures.finished(config, chosen["methods"])
+    return figures.made(config, "soundness", chosen, configs, _all, own, redo, part="judge")
+
+
+def _all(config, chosen, configs, once) -> dict:
+    test = figures.images(config, chosen["images"])
+    common = {"eps": config.judge_eps, "seed": config.seed, "batch_size": config.judge_batch}
+
+    def of(c):
+        model = freeze(figures.network(c, test))
+        return {"radius": by_radius(model, test.x, test.labels, **common),
+                "scale": by_scale(model, test.x, test.labels, **common),
+                "stronger": stronger(model, test.x, test.labels, **common, steps=chosen["steps"],
+                                     restarts=chosen["restarts"])}
+
+    def across():
+        models = {label: freeze(figures.network(c, test)) for label, c in configs.items()}
+        return transfer(models, test.x, test.labels, **common)
+
+    each = {label: once(label, partial(of, c)) for label, c in
+            tqdm(configs.items(), desc="soundness")}
+    return {"label": "soundness", "images": len(test),
+            **{part: figures.by_label(each, part) for part in PARTS},
+            "transfer": once("transfer", across, of=list(configs)), "data": {"test": test.checksum}}
+
+
+# ---- the checks
 
 
 def by_radius(model, x: Tensor, y: Tensor, *, eps: float, seed: int = 0,
@@ -46,13 +112,13 @@ def by_scale(model, x: Tensor, y: Tensor, *, eps: float, seed: int = 0,
     return {f"{factor:g}": under(factor) for factor in FACTORS}
 
 
-def stronger(model, x: Tensor, y: Tensor, *, eps: float, seed: int = 0,
-             batch_size: int = 250) -> dict[str, dict]:
+def stronger(model, x: Tensor, y: Tensor, *, eps: float, seed: int = 0, batch_size: int = 250,
+             steps: int = STEPS, restarts: int = RESTARTS) -> dict[str, dict]:
     """Scores under more steps and restarts: on the cross-entropy, on the margin, and on the margin
     to every other class in turn, of which an image keeps its worst."""
-    setting = {"eps": eps, "step_size": eps / 8, "steps": STEPS}
-    flags = {"cross-entropy": _flags(model, x, y, batch_size, seed, **setting, restarts=RESTARTS),
-             "margin": _flags(model, x, y, batch_size, seed, **setting, restarts=RESTARTS,
+    setting = {"eps": eps, "step_size": eps / 8, "steps": steps}
+    flags = {"cross-entropy": _flags(model, x, y, batch_size, seed, **setting, restarts=restarts),
+             "margin": _flags(model, x, y, batch_size, seed, **setting, restarts=restarts,
                               loss="margin")}
     held = evaluate.correct(model, x, y, batch_size=batch_size)
     for rank in range(1, model(x[:1]).shape[1]):

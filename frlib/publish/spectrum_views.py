@@ -1,0 +1,242 @@
+"""What notebook 10 shows: is it the spectrum that helps, and is the robust accuracy real?
+
+Collected results are what `book_tables.collect` gives: {label: {seed: result}}; `found` is what
+`frlib.run.soundness.soundness` gives.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from frlib.publish import comparison
+from frlib.publish.claims import NOT_RUN, difference, find, paper
+from frlib.publish.markup import NONE, html_table, percent, points
+from frlib.publish.notebook_views import AUTOATTACK_GAP, short
+from frlib.publish.statistics import LEVEL, interval, paired_interval, sign_flip
+from frlib.run.files import unpack_flags
+
+CONTROLS = ("at", "at-fr", *(f"at-fr@fr_transform={name}" for name in (
+    "none", "permuted", "orthogonal", "l2", "batch-class")))
+ATTACKS = ("pgd20", "cw", "aa")  # by rising strength
+
+
+def titles() -> dict[str, str]:
+    """{attack: its name on the page}."""
+    return {attack: paper()["table2"]["column_titles"][attack] for attack in ATTACKS}
+
+
+# ---- the difference under a transform
+
+def ratios_table(ratios: dict[str, dict[str, float]], preset: str) -> str:
+    """{kind of difference: {transform: loss over that without a transform}} as a table."""
+    columns = list(dict.fromkeys(name for row in ratios.values() for name in row))
+    return html_table(preset, ["difference", *columns], [
+        [kind, *(f"{row[name]:.2f}" if name in row else NONE for name in columns)]
+        for kind, row in ratios.items()], caption=(
+        "The regulariser of each transform over the plain L1 sum of the same difference."))
+
+
+# ---- controls
+
+def seen_controls(results: dict, labels, base: str) -> str:
+    """Which controls differ from `base` beyond chance, by attack; and which were not run."""
+    parts = []
+    for attack, title in titles().items():
+        found = {label: difference(results, label, base, attack) for label in labels
+                 if label != base}
+        counts = {c["count"] for c in found.values() if c}
+        beyond = [f"**{short(label)}** ({points(c['left'] - c['right'], *c['interval'])})"
+                  for label, c in found.items() if c and c["p"] < LEVEL]
+        parts += [f"under {title} ({'/'.join(sorted(counts))}) {', '.join(beyond) or 'none'}"
+                  ] if counts else []
+    missing = [f"`{label}`" for label in labels if not find(results, label, "scores")]
+    return (f"Beyond chance these differ from **{short(base)}**: {'; '.join(parts) or NOT_RUN}. "
+            f"Not run: {', '.join(missing) or 'none'}.")
+
+
+# ---- the front of clean and robust accuracy
+
+def panels(results: dict) -> dict:
+    """{attack and its number of images: groups} as `plots.frontier` takes it."""
+    return {f"{title}, first {comparison.images(results, attack):,} test images":
+            comparison.frontier(results, attack) for attack, title in titles().items()
+            if comparison.images(results, attack)}
+
+
+def unbeaten(pairs: dict) -> list:
+    """The names of {name: (clean, robust)} that no other one beats on both sides."""
+    return [name for name, mine in pairs.items() if not any(
+        other[0] > mine[0] and other[1] > mine[1] for other in pairs.values())]
+
+
+def seen_frontier(results: dict) -> str:
+    """Which results no other beats on both axes, under each attack; and in the paper's table."""
+    labels = [label for group in comparison.grouped(results).values() for label in group]
+    table2, ours, theirs = paper()["table2"], [], []
+    for attack, title in titles().items():
+        pairs = comparison.trade_off(results, labels, attack)
+        shares = {label: (clean[0], robust[0]) for label, (clean, robust) in pairs.items()}
+        ours.append(f"under {title} {_names(unbeaten(shares)) or NOT_RUN}")
+        rows = {table2["row_titles"][method]: (row["clean"], row[attack])
+                for method, row in table2["rows"].items()}
+        theirs.append(f"under {title} {_names(unbeaten(rows))}")
+    return (f"Not beaten on both axes, of ours: {'; '.join(ours)}. "
+            f"Of the paper's rows: {'; '.join(theirs)}.")
+
+
+# ---- what the strongest attack leaves of a gain
+
+def gap(results: dict, label: str) -> tuple[float, float, float] | None:
+    """PGD-20 minus AutoAttack of a label in points, with its 95 % interval: on the images of
+    AutoAttack, image by image, the mean over the seeds. None where it was not run."""
+    flags = [[_flags(scores[attack]) for attack in ("pgd20", "aa")]
+             for scores in find(results, label, "scores").values()
+             if {"pgd20", "aa"} <= scores.keys()]
+    count = min((len(aa) for _, aa in flags), default=0)
+    if not count:
+        return None
+    lost = np.mean([pgd20[:count] - aa[:count] for pgd20, aa in flags], axis=0)
+    return 100 * float(lost.mean()), *(100 * end for end in paired_interval(lost))
+
+
+def gap_table(results: dict, labels, preset: str) -> str:
+    """PGD-20, C&W and AutoAttack on AutoAttack's images, what the last takes, and the paper's."""
+    rows, theirs = [], paper()["table2"]["rows"]
+    count = comparison.images({label: results.get(label, {}) for label in labels}, "aa")
+    same = comparison.first_images(results, count)
+    for label in labels:
+        cells = [comparison.accuracy(same, label, attack) for attack in ATTACKS]
+        lost, row = gap(same, label), theirs.get(label)
+        rows.append([label, *(percent(c["share"], c["low"], c["high"]) if c else NOT_RUN
+                              for c in cells), points(*lost) if lost else NOT_RUN,
+                     f"{row['pgd20'] - row['aa']:+.2f}" if row else NONE])
+    return html_table(preset, ["", *titles().values(), "PGD-20 minus AutoAttack", "in the paper"],
+                      rows, caption=f"All on {_first(count)}: accuracy in %, differences in "
+                      "points, with 95 % intervals.")
+
+
+def gains_table(results: dict, labels, base: str, preset: str) -> str:
+    """What each label gains over `base` under each attack, ours and in the paper."""
+    rows, theirs = [], paper()["table2"]["rows"]
+    count = comparison.images({label: results.get(label, {}) for label in labels}, "aa")
+    same = comparison.first_images(results, count)
+    for label in labels:
+        if label == base:
+            continue
+        cells = []
+        for attack in ATTACKS:
+            c = difference(same, label, base, attack)
+            cells += [points(c["left"] - c["right"], *c["interval"]) if c else NOT_RUN,
+                      f"{theirs[label][attack] - theirs['at'][attack]:+.2f}"
+                      if label in theirs and base.partition("@")[0] == "at" else NONE]
+        rows.append([label, *cells])
+    heads = [head for title in titles().values() for head in (title, "in the paper")]
+    return html_table(preset, [f"minus {base}", *heads], rows, caption=(
+        f"Gain over {base} in points, ours on {_first(count)}, with 95 % intervals of the paired "
+        "difference."))
+
+
+def stages_table(results: dict, labels, preset: str) -> str:
+    """How many images AutoAttack leaves after each of its stages, of those it began with."""
+    found = {label: [s["stages"] for s in find(results, label, "scores", "aa").values()
+                     if s.get("stages")] for label in labels}
+    columns = list(dict.fromkeys(name for rows in found.values() for s in rows for name in s))
+    rows = [[label, *(" / ".join(str(s.get(name, NONE)) for s in each) or NOT_RUN
+                      for name in columns or [""])] for label, each in found.items()]
+    return html_table(preset, ["", *(columns or ["AutoAttack"])], rows, caption=(
+        "Images that are still right after each stage, seed by seed; each stage attacks what the "
+        "one before has left."))
+
+
+def seen_gaps(results: dict, labels, fr: str, base: str) -> str:
+    """The smallest and largest gap, and what is left of FR's gain under the strongest attack."""
+    same = comparison.first_images(results, comparison.images(results, "aa"))
+    gaps = {label: found for label in labels if (found := gap(same, label))}
+    if not gaps:
+        return f"PGD-20 and AutoAttack: {NOT_RUN}."
+    ends = [choose(gaps, key=lambda label: gaps[label][0]) for choose in (min, max)]
+    text = "AutoAttack takes " + " to ".join(
+        f"{gaps[label][0]:.1f} points (**{short(label)}**)" for label in dict.fromkeys(ends)) + \
+        " of what PGD-20 leaves."
+    found = {attack: difference(same, fr, base, attack) for attack in ("pgd20", "aa")}
+    theirs = paper()["table2"]["rows"]
+    told = [f"{points(c['left'] - c['right'], *c['interval'])} under {titles()[attack]}"
+            if c else f"{NOT_RUN} under {titles()[attack]}" for attack, c in found.items()]
+    paper_gains = (f"{theirs['at-fr'][attack] - theirs['at'][attack]:+.2f}" for attack in found)
+    return (f"{text} **{short(fr)}** gains over **{short(base)}** {' and '.join(told)}; in the "
+            f"paper's Table 2, {' and '.join(paper_gains)}.")
+
+
+# ---- soundness
+
+def radius_lines(found: dict) -> dict:
+    """{label: (radii in 1/255, accuracies, lows, highs)} as `plots.by_radius` takes it."""
+    lines = {}
+    for label, scores in found.get("radius", {}).items():
+        ends = [interval(s["correct"], s["total"]) for s in scores.values()]
+        lines[short(label)] = (list(map(float, scores)), [_share(s) for s in scores.values()],
+                               *map(list, zip(*ends, strict=True)))
+    return lines
+
+
+def checks_table(found: dict, part: str, preset: str, head: str) -> str:
+    """{label or source: {check: score}} of one part of the checks, in percent with intervals."""
+    rows = found.get(part, {})
+    columns = list(dict.fromkeys(name for row in rows.values() for name in row))
+    return html_table(preset, [head, *columns], [
+        [short(label), *(percent(_share(s), *interval(s["correct"], s["total"]))
+                         for s in (row[name] for name in columns))]
+        for label, row in rows.items()] or [[NOT_RUN]])
+
+
+def doubts(found: dict) -> dict[str, list[str]]:
+    """{label: what speaks against its robust accuracy}, [] for nothing.
+
+    Images left at the largest radius; beside PGD-20, a rescaled loss or another network's images
+    that break more beyond chance, or a stronger attack that breaks as many more as `masking` calls
+    suspicious.
+    """
+    told = {}
+    for label, scores in found.get("scale", {}).items():
+        plain, (largest, last) = scores["1"], list(found["radius"][label].items())[-1]
+        told[label] = [f"{last['correct']} of {last['total']} images hold at {largest}/255"] \
+            if last["correct"] else []
+        others = {f"logits times {factor}": s for factor, s in scores.items()} | {
+            f"the images of {short(source)}": row[label]
+            for source, row in found["transfer"].items() if source != label and label in row}
+        lost = {name: _flags(plain) - _flags(s) for name, s in others.items()}
+        beyond = [name for name, d in lost.items() if d.sum() > 0 and sign_flip(d) < LEVEL]
+        for name, s in found["stronger"][label].items():
+            lost[name] = _flags(plain) - _flags(s)
+            if interval(max(0, lost[name].sum()), len(lost[name]))[0] > AUTOATTACK_GAP:
+                beyond.append(name)
+        told[label] += [f"{name}: {lost[name].sum()} more broken" for name in beyond]
+    return told
+
+
+def seen_soundness(found: dict) -> str:
+    """Which networks pass every check, and what speaks against the others."""
+    told = doubts(found)
+    if not told:
+        return f"Checks of soundness: {NOT_RUN}."
+    sound = [label for label, words in told.items() if not words]
+    text = f"On {found['images']} images nothing speaks against {_names(sound) or 'none of them'}."
+    for label, words in told.items():
+        text += f" **{short(label)}**: {'; '.join(words)}." if words else ""
+    return text
+
+
+def _first(count: int) -> str:
+    return f"the first {count:,} test images" if count else "the same images"
+
+
+def _flags(score: dict) -> np.ndarray:
+    return unpack_flags(score["flags"], score["total"]).astype(int)
+
+
+def _share(score: dict) -> float:
+    return score["correct"] / score["total"]
+
+
+def _names(labels) -> str:
+    return ", ".join(f"**{short(label)}**" for label in labels)

@@ -1,0 +1,127 @@
+"""A run's weights as files that others can read: exported, published beside a result, read back.
+
+The parameter names are RobustBench's, all tensors float32; mean and std are there where the network
+normalises inside itself. `frlib.run.published` reads each file as "mine:<architecture>".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from frlib import models
+from frlib.run import evaluate_run, published
+from frlib.run.config import METHODS, Config, project_root, resolve
+from frlib.run.files import atomic, file_checksum, read_json, read_tensors, write_json
+from frlib.run.folder import open_run
+
+log = logging.getLogger("frlib")
+LARGEST = 3_000_000  # bytes of weights that are published beside a result
+SEED = 0  # whose weights are
+
+
+def weights_of(config: Config) -> dict[str, torch.Tensor]:
+    """The float32 tensors of a judged result's checkpoint.
+
+    FileNotFoundError for a run that is not finished, ValueError for one whose checkpoint is not
+    the one that the stored result is of.
+    """
+    checksum, path = evaluate_run.trained_checksum(config), evaluate_run.result_path(config)
+    if not path.is_file():
+        raise FileNotFoundError(f"no result at {path}; judge {config.result_label} first")
+    if read_json(path).get("checkpoint_sha256") != checksum:
+        raise ValueError(f"{path} is of other weights than the run's; judge "
+                         f"{config.result_label} again with --redo")
+    which = METHODS[config.method][1]
+    saved = read_tensors(open_run(config).checkpoint(evaluate_run.FILE.get(which, which)))
+    saved = saved["average"] if which == "swa-last" else saved["state_dict"]
+    return {name.removeprefix("module."): tensor.float().contiguous()
+            for name, tensor in saved.items()
+            if name != "n_averaged" and not name.endswith("num_batches_tracked")}
+
+
+def export(config: Config, folder: str | Path) -> dict:
+    """Write <label>-seed<k>.safetensors, .pt and .json to `folder`; what the last one holds.
+
+    Architecture, normalisation, accuracies as in the result, and the SHA-256 of both files of
+    weights. The .pt holds {"state_dict": weights}. Raises what `weights_of` raises.
+    """
+    weights, result = weights_of(config), read_json(evaluate_run.result_path(config))
+    name = str(Path(folder) / f"{config.result_label}-seed{config.seed}")
+    with atomic(f"{name}.safetensors") as temporary:
+        save_file(weights, temporary)
+    with atomic(f"{name}.pt") as temporary, open(temporary, "wb") as file:
+        torch.save({"state_dict": weights}, file)
+    about = {"label": config.result_label, "preset": config.preset_name, "seed": config.seed,
+             "dataset": config.dataset, "architecture": config.model,
+             "num_classes": classes(weights), "eps": config.judge_eps,
+             **{key: weights[key].flatten().tolist() if key in weights else None
+                for key in ("mean", "std")},
+             "scores": {attack: {"correct": s["correct"], "total": s["total"],
+                                 "accuracy": s["correct"] / s["total"]}
+                        for attack, s in result["scores"].items()},
+             "checkpoint_sha256": result["checkpoint_sha256"],
+             "files": {Path(name).name + end: file_checksum(name + end)
+                       for end in (".safetensors", ".pt")},
+             "train_provenance": result.get("train_provenance", {})}
+    write_json(f"{name}.json", about)
+    return about
+
+
+def classes(weights: dict) -> int:
+    """How many classes a network's weights tell apart: the rows of its only matrix."""
+    return next(len(tensor) for tensor in weights.values() if tensor.ndim == 2)
+
+
+def weights_path(preset: str, label: str, seed: int, folder: Path) -> Path:
+    return folder / preset / label / f"weights-seed{seed}.safetensors"
+
+
+def add_weights(base: Config) -> list[Path]:
+    """Put the weights of seed 0 beside the preset's results, and their SHA-256 into these.
+
+    Of every result of this machine whose run is still there and that is small enough; a result
+    that has its weights is left alone. Returns the files of weights that were written.
+    """
+    folder, written = resolve(base.runs_dir) / "results", []
+    for path in sorted((folder / base.preset_name).glob(f"*/seed{SEED}.json")):
+        label = path.parent.name
+        if label.partition("@")[0] not in METHODS or "weights" in read_json(path):
+            continue
+        config = dataclasses.replace(base, seed=SEED).sibling(label)
+        if not open_run(config).finished:
+            log.warning("%s: its run is gone, and so are its weights", path)
+            continue
+        weights = weights_of(config)
+        if sum(4 * tensor.numel() for tensor in weights.values()) > LARGEST:
+            log.warning("%s: its weights are too large to be published", path)
+            continue
+        file = weights_path(base.preset_name, label, SEED, folder)
+        with atomic(file) as temporary:
+            save_file(weights, temporary)
+        write_json(path, {**read_json(path), "weights": file_checksum(file)})
+        written.append(file)
+    return written
+
+
+def published_model(preset: str, label: str, seed: int = SEED,
+                    folder: str | Path | None = None) -> torch.nn.Module:
+    """The network of a published result, in eval mode on the CPU, from the weights beside it.
+
+    folder: of results, by default the committed ones. FileNotFoundError where there are none,
+    ValueError for a file that is not the one that the result names.
+    """
+    folder = project_root() / "results" if folder is None else Path(folder)
+    file = weights_path(preset, label, seed, folder)
+    result = file.with_name(f"seed{seed}.json")
+    if not file.is_file() or not result.is_file():
+        raise FileNotFoundError(f"no published weights at {file}")
+    about = read_json(result)
+    if about.get("weights") != file_checksum(file):
+        raise ValueError(f"{file} is not the file that {result} names; fetch it again")
+    return published.load(f"mine:{about['config']['model']}", file,
+                          classes(models.read_weights(file)))

@@ -1,0 +1,105 @@
+"""Weights that leave their run: exported, published beside a result, read back."""
+
+import json
+
+import pytest
+import torch
+
+from frlib import train
+from frlib.__main__ import main
+from frlib.publish import photographs
+from frlib.run import config, evaluate_run, export, files, published
+
+TINY = """preset: weighed
+settings: {runs: [at], threads: 1, dataset: digits, train_size: 64, flip: false, normalise: true,
+           model: resnet8-16, epochs: 2, batch_size: 32, steps: 1, curve_images: 4, curve_steps: 1,
+           judge_images: 12, aa_images: 1, judge_batch: 100}
+"""
+
+
+@pytest.fixture(scope="module")
+def judged(own_root, tmp_path_factory):
+    """The preset's settings; its run is trained, its two results hold a score each."""
+    path = own_root / "weighed.yaml"
+    path.write_text(TINY)
+    base = config.load(str(path), runs_dir=str(tmp_path_factory.mktemp("weighed")))
+    train.train(base)
+    for label in ("at", "at-swa"):
+        c = base.sibling(label)
+        files.write_json(evaluate_run.result_path(c), {
+            "preset": "weighed", "label": label, "seed": 0, "config": c.group("train", "judge"),
+            "checkpoint_sha256": evaluate_run.trained_checksum(c),
+            "scores": {"clean": files.score([True, False, True, True])}})
+    return base
+
+
+@pytest.mark.parametrize("label", ["at", "at-swa"])
+def test_an_exported_run_loads_as_any_published_network(judged, tmp_path, label, capsys):
+    arguments = ["export", label, "--preset", "weighed.yaml", "--runs-dir", judged.runs_dir]
+    assert main(arguments) == 1 and "--out: must name" in capsys.readouterr().err
+    assert main([*arguments, "--out", str(tmp_path)]) == 0
+    c = judged.sibling(label)
+    own = evaluate_run.load_model(train.open_run(c), config.METHODS[label][1])
+    x = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    about = files.read_json(tmp_path / f"{label}-seed0.json")
+    for name, checksum in about["files"].items():
+        model = published.load("mine:resnet8-16", tmp_path / name)
+        assert torch.equal(model(x), own(x)) and checksum == files.file_checksum(tmp_path / name)
+    assert about["architecture"] == "resnet8-16" and about["num_classes"] == 10
+    assert about["mean"] == own.mean.flatten().tolist() and about["eps"] == 8 / 255
+    assert about["scores"]["clean"] == {"correct": 3, "total": 4, "accuracy": 0.75}
+    plain = torch.load(tmp_path / f"{label}-seed0.pt", weights_only=True)["state_dict"]
+    assert {tensor.dtype for tensor in plain.values()} == {torch.float32}
+
+
+def test_what_cannot_be_exported_is_said(judged, tmp_path):
+    with pytest.raises(FileNotFoundError, match="train trades first"):
+        export.export(judged.sibling("trades"), tmp_path)
+    path = evaluate_run.result_path(judged)
+    kept = path.read_bytes()
+    try:
+        files.write_json(path, files.read_json(path) | {"checkpoint_sha256": "0"})
+        with pytest.raises(ValueError, match="other weights than the run's; judge at again"):
+            export.export(judged, tmp_path)
+        path.unlink()
+        with pytest.raises(FileNotFoundError, match="judge at first"):
+            export.export(judged, tmp_path)
+    finally:
+        path.write_bytes(kept)
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_are_published_beside_their_result_and_read_back(judged, own_root, monkeypatch):
+    committed = own_root / "results"
+    before = evaluate_run.result_path(judged).read_text()
+    arguments = ["publish", "--preset", "weighed.yaml", "--runs-dir", judged.runs_dir]
+    monkeypatch.setattr(export, "LARGEST", 1000)
+    assert main(arguments) == 0 and not list(committed.rglob("weights*"))  # too large: alone
+    monkeypatch.setattr(export, "LARGEST", 3_000_000)
+    assert main(arguments) == 0 and main(arguments) == 0
+    result = files.read_json(committed / "weighed" / "at" / "seed0.json")
+    file = committed / "weighed" / "at" / "weights-seed0.safetensors"
+    assert result.pop("weights") == files.file_checksum(file)
+    assert result == {k: v for k, v in json.loads(before).items() if k != "sha256"}
+    assert file.stat().st_size < 3_000_000
+    x = torch.rand(3, 3, 32, 32)
+    for label in ("at", "at-swa"):
+        own = evaluate_run.load_model(train.open_run(judged.sibling(label)),
+                                      config.METHODS[label][1])
+        assert torch.equal(export.published_model("weighed", label)(x), own(x))
+    file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0\1")
+    with pytest.raises(ValueError, match="is not the file that .*seed0.json names"):
+        export.published_model("weighed", "at")
+    with pytest.raises(FileNotFoundError, match="no published weights at .*trades"):
+        export.published_model("weighed", "trades")
+
+
+def test_the_photographs_are_those_of_the_official_test_batch(cifar_root):
+    from frlib import data
+
+    found = photographs.photographs()
+    test = data.load("cifar10", cifar_root, "test")
+    assert test.classes == photographs.CLASSES and photographs.FILE.stat().st_size < 200_000
+    assert torch.equal(test.images[found["indices"]], torch.from_numpy(found["images"]))
+    assert found["labels"].tolist() == test.labels[found["indices"]].tolist() \
+        == [k for k in range(10) for _ in range(4)]

@@ -1,0 +1,114 @@
+"""The page on the spectrum: gaps, fronts, doubts and sentences, from known flags."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import pytest
+
+from frlib.publish import comparison, plots, result_format, spectrum_views
+from frlib.run.files import score
+
+
+def first(count, total=40):
+    """Flags of which the first `count` are right."""
+    return score([i < count for i in range(total)])
+
+
+def result(clean, pgd20, cw, aa, **config):
+    return {0: {"config": config, "data": {"test": "abc"}, "scores": {
+        "clean": first(clean), "pgd20": first(pgd20), "cw": first(cw),
+        "aa": {**first(aa, 20), "stages": {"apgd-ce": aa + 2, "square": aa}}}}}
+
+
+RESULTS = {"at": result(30, 18, 16, 10, beta=6.0),
+           "at-fr": result(24, 20, 16, 11, fr_lambda=0.1),
+           "at-fr@fr_transform=none": result(28, 40, 15, 9, fr_lambda=0.1, fr_transform="none")}
+LABELS = [*RESULTS, "mart"]
+
+
+def test_the_gap_is_on_autoattacks_images():
+    value, low, high = spectrum_views.gap(RESULTS, "at")  # 18 and 10 of the first 20
+    assert value == pytest.approx(40) and low < 40 < high
+    assert spectrum_views.gap(RESULTS, "mart") is None
+    table = spectrum_views.gap_table(RESULTS, LABELS, "small")
+    assert "<td>+40.0 [" in table and "<td>+3.59</td>" in table and "first 20 test" in table
+    assert "<td>90.0 [68.3, 98.8]</td>" in table  # PGD-20 of AT: 18 of 20, not of 40
+    gains = spectrum_views.gains_table(RESULTS, LABELS, "at", "small")
+    assert "<td>+10.0 [" in gains and "<td>+4.48</td><td>" in gains and "not run" in gains
+    assert "<td>at</td><td>12</td><td>10</td>" in spectrum_views.stages_table(RESULTS, LABELS, "")
+
+
+def test_sentences_hold_the_numbers_and_what_was_not_run():
+    text = spectrum_views.seen_controls(RESULTS, LABELS, "at-fr")
+    assert "under PGD-20 (40 images) **at-fr, no transform** (+50.0 [" in text
+    assert "under AutoAttack (20 images) none" in text and text.endswith("Not run: `mart`.")
+    text = spectrum_views.seen_gaps(RESULTS, LABELS, "at-fr", "at")
+    assert "40.0 points (**at**) to 55.0 points (**at-fr, no transform**)" in text
+    assert text.endswith("in the paper's Table 2, +4.48 and +0.64.")
+    text = spectrum_views.seen_frontier(RESULTS)
+    assert "under PGD-20 **at**, **at-fr, no transform**" in text
+    assert "under AutoAttack **AT-AWP**, **AT-SWA**, **AT-FR-SWA**." in text
+    for seen in (spectrum_views.seen_gaps({}, LABELS, "at-fr", "at"),
+                 spectrum_views.seen_controls({}, LABELS, "at-fr"),
+                 spectrum_views.seen_frontier({}), spectrum_views.seen_soundness({})):
+        assert "not run" in seen.lower()
+
+
+def test_the_front_is_what_none_beats_on_both_axes():
+    points = {"a": (3, 1), "b": (2, 2), "c": (1, 1), "d": (2, 1)}
+    assert spectrum_views.unbeaten(points) == ["a", "b", "d"]
+
+
+FOUND = {  # a sound network and one that hides its gradient
+    "images": 40, "settings": {"eps": 0.1},
+    "radius": {"at": {"0": first(30), "8": first(20), "64": first(0)},
+               "at-fr": {"0": first(30), "8": first(30), "64": first(9)}},
+    "scale": {"at": {"0.1": first(20), "1": first(20)}, "at-fr": {"0.1": first(8), "1": first(30)}},
+    "stronger": {"at": {"margin": first(18)}, "at-fr": {"margin": first(10)}},
+    "transfer": {"at": {"at": first(20), "at-fr": first(12)},
+                 "at-fr": {"at": first(28), "at-fr": first(30)}}}
+
+
+def test_a_hidden_gradient_is_told_by_every_check():
+    told = spectrum_views.doubts(FOUND)
+    assert told == {"at": [], "at-fr": [
+        "9 of 40 images hold at 64/255", "logits times 0.1: 22 more broken",
+        "the images of at: 18 more broken", "margin: 20 more broken"]}
+    text = spectrum_views.seen_soundness(FOUND)
+    assert "On 40 images nothing speaks against **at**. **at-fr**: 9 of 40" in text
+    assert "<td>50.0 [" in spectrum_views.checks_table(FOUND, "transfer", "small", "from")
+    assert "not run" in spectrum_views.checks_table({}, "scale", "small", "x")
+    assert not result_format.misfit({**FOUND, "seed": 0}, result_format.SOUNDNESS)
+    broken = {"radius": {"at": {"0": {**first(3), "correct": 4}}}}
+    assert result_format.misfit(broken, result_format.SOUNDNESS) == "radius.at.0 is not a score"
+
+
+# --- figures
+
+def test_the_frontier_has_a_panel_for_each_attack_and_hollow_points_of_the_paper():
+    panels = spectrum_views.panels(RESULTS)
+    assert list(panels) == ["PGD-20, first 40 test images", "C&W, first 40 test images",
+                            "AutoAttack, first 20 test images"]
+    fig = plots.frontier(panels, title="t")
+    assert [ax.get_title() for ax in fig.axes] == list(panels)
+    hollow = [line for line in fig.axes[0].lines if line.get_markerfacecolor() == "white"]
+    assert len(hollow) == 7  # the rows of Table 2
+    legend = [text.get_text() for text in fig.axes[-1].get_legend().get_texts()]
+    assert legend[-1] == comparison.PAPER and "AT-FR, logit pairing" in legend
+    with pytest.raises(ValueError, match="nothing to draw"):
+        plots.frontier({})
+
+
+def test_names_of_points_keep_off_each_other():
+    near = {f"λ {i}": ((0.5 + i / 1000,) * 3, (0.3 + i / 1000,) * 3) for i in range(5)}
+    fig = plots.frontier({"AA": {"AT-FR": near}})
+    boxes = [text.get_window_extent() for text in fig.axes[0].texts]
+    assert len(boxes) == 5
+    assert all(box.count_overlaps(boxes) == 1 for box in boxes)  # with itself
+
+
+def test_accuracy_by_radius_marks_the_radius_of_the_tables():
+    fig = plots.by_radius(spectrum_views.radius_lines(FOUND), eps=8)
+    ax, = fig.axes
+    assert ax.get_xscale() == "symlog" and any(line.get_xdata()[0] == 8 for line in ax.lines)
