@@ -35,7 +35,7 @@ def copy_files(out: Path, preset: str, results: dict) -> None:
 
 
 def badge(preset: str, results: dict, up: str = "..") -> str:
-    """One line of HTML: what made these results, how long it took, and a link to each file.
+    """A fold of HTML: what made these results, how long it took, and a link to each file.
 
     It says so when today's code would give other numbers, or when a working tree with changes of
     its own ("+dirty") made them. `up` leads from the page to the root of the built book.
@@ -56,10 +56,12 @@ def badge(preset: str, results: dict, up: str = "..") -> str:
              f"commit {_unique(map(_commit, made))}", f"{duration(spent)} of computing", days]
     links = ", ".join(_links(preset, label, results[label], up) for label in results)
     old = dict.fromkeys(part for *_, result in each for part in outdated(result.get("numerics")))
-    warning = f' · <a class="stale" href="{up}/book/results.html#where-the-numbers-come-from">' \
-              f'today\'s code gives other numbers: {" and ".join(old)} changed since</a>' if old \
-        else ""
-    return f'{mark}<p class="origin">{" · ".join(filter(None, facts))} · {links}{warning}</p>\n'
+    warning = f'<p class="origin"><a class="stale" href="{up}/book/provenance.html">' \
+              f'Today\'s code gives other numbers: {" and ".join(old)} changed since.</a></p>' \
+        if old else ""
+    return (f'{mark}{warning}<details class="origin"><summary>Where these numbers come from'
+            f'</summary><p class="origin">{" · ".join(filter(None, facts))} · {links}</p>'
+            '</details>\n')
 
 
 def _links(preset: str, label: str, seeds, up: str) -> str:
