@@ -157,7 +157,7 @@ def test_the_first_page_is_made_of_verdicts(good):
     assert "resnet8-32, 15 epochs on 8,000 training images of cifar10, 1 seed" in text
     assert "WRN-34-10, the network of the paper's Table 2, was not run." in text
     assert "the regulariser raises accuracy under PGD-20: paper +4.5, ours +15.0, from" in text
-    good["at-fr"][0] = result("at-fr", pgd20=79, last=79, aa=10)
+    good["at-fr"][0] = result("at-fr", pgd20=79, last=20, aa=10)
     text = first_page.sentences(good)
     assert "1 contradicted, among them: the regulariser raises accuracy under AutoAttack." in text
     assert "1 smaller than published, among them: the regulariser raises accuracy under PGD-20" \
