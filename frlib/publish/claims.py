@@ -138,10 +138,10 @@ def reasoned(statement: dict, results: dict) -> tuple[str, str]:
         return CONTRADICTED, ""
     undecided = [c for c, order in zip(found, orders, strict=True) if not order]
     if None in [c["paper"] for c in undecided]:
-        return UNDECIDED, "chance explains the difference and the paper prints none"
+        return UNDECIDED, "chance explains the difference, and the paper prints none"
     if all(c["interval"][1] < c["paper"] for c in undecided):
         return SMALLER, ""
-    return UNDECIDED, "there are too few images: the interval holds 0 and the paper's figure"
+    return UNDECIDED, "too few images: the interval holds 0 and the paper's figure"
 
 
 def published(statement: dict) -> list[float | None]:

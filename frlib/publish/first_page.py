@@ -26,8 +26,7 @@ FIGURE = """```{{figure}} generated/{file}
 :width: 100%
 :figclass: forest
 
-Claims as differences in points, the paper's and ours with a 95 % interval; right of 0 is as the
-paper says. Of a comparison with several rivals, the one that comes out worst.
+The claims as differences; of several rivals, the one against which it comes out worst.
 ```
 """
 
@@ -54,18 +53,23 @@ def sentences(results: dict) -> str:
         """"3 are <what>: <those with a headline>", "" for none."""
         chosen = [s for s in statements if found[s["id"]][0] == verdict]
         named = "; ".join(s["headline"] for s in chosen if "headline" in s)
-        return f"{len(chosen)} {what}{f', among them: {named}' * bool(named)}." if chosen else ""
+        return f"{_are(len(chosen))} {what}{f': {named}' * bool(named)}." if chosen else ""
 
     reasons = Counter(reason for verdict, reason in found.values() if verdict == UNDECIDED)
-    told = "; ".join(f"{count} because {reason}" for reason, count in reasons.most_common())
+    told = "; ".join(f"{reason.partition(':')[0]} ({n})" for reason, n in reasons.most_common())
     return "\n\n".join(filter(None, [
-        "**What holds.** " + (those(REPRODUCED, f"of the paper's {len(found)} claims reproduced")
-                              or f"None of the paper's {len(found)} claims."),
+        f"**What holds.** Of the paper's {len(found)} claims "
+        + (those(REPRODUCED, "reproduced, among them") or "none is reproduced."),
         " ".join(filter(None, ["**What does not.**",
                                those(CONTRADICTED, "contradicted") or "None is contradicted.",
-                               those(SMALLER, "smaller than published")])),
-        f"**What cannot be decided at this scale.** {told}." if told else "",
-        those(NOT_RUN, "not run")]))
+                               those(SMALLER, "smaller than published, among them")])),
+        f"**What cannot be decided at this scale.** {_are(sum(reasons.values()))} open: {told}."
+        if told else "",
+        those(NOT_RUN, "not run, among them")]))
+
+
+def _are(count: int) -> str:
+    return f"{count} {'is' if count == 1 else 'are'}"
 
 
 def scale(preset: str, results: dict) -> str:

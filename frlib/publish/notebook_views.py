@@ -249,16 +249,19 @@ def low_pass_lines(figures: dict) -> dict:
 
 def seen_low_pass(figures: dict) -> str:
     """What the narrowest filter leaves of clean accuracy, and what a filter gives back at most."""
-    kept, back = [], []
-    for model, (bandwidths, accuracies, *_) in low_pass_lines(figures).items():
+    kept, back, lines = [], [], low_pass_lines(figures)
+    for model, (_, accuracies, *_) in lines.items():
         name, _, images = model.rpartition(", ")
         if images == "clean":
             share = accuracies[-1] / accuracies[0] if accuracies[0] else 0.0
             kept.append(f"**{name}** keeps {100 * share:.0f} % of its clean accuracy")
         else:
             back.append(f"**{name}** gains {100 * (max(accuracies) - accuracies[0]):.1f} points")
-    return f"At bandwidth {bandwidths[-1]} {', '.join(kept)}. Under attack, at the bandwidth that " \
-           f"suits it best, {', '.join(back)}." if kept and back else NOT_RUN
+    if not (kept and back):
+        return NOT_RUN
+    narrowest = next(iter(lines.values()))[0][-1]
+    return (f"At bandwidth {narrowest} {', '.join(kept)}. Under attack, at the bandwidth that "
+            f"suits it best, {', '.join(back)}.")
 
 
 def seen_roughness(figures: dict, base: str = "at") -> str:
