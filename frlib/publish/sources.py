@@ -75,8 +75,8 @@ def _links(preset: str, label: str, seeds, up: str) -> str:
 
 def provenance(preset: str, results: dict, name: str = "provenance") -> str:
     """One row per result file: what made it, when, and whether today's code would give it."""
-    head = ["Result", "Seed", "Commit", "Device", "Threads", "torch", "Training", "Judging",
-            "Date (UTC)", "Warnings", "Numbers", "File"]
+    head = ["Result", "Seed", "Numbers", "Training", "Judging", "Warnings", "Date (UTC)", "Commit",
+            "torch", "Threads", "Device"]
     rows = [_row(preset, label, seed, result) for label, seed, result in _each(results)]
     return myst_table(preset, name, f"The run behind each result of preset {preset}.", head,
                       rows or [[NOT_RUN] + [NONE] * (len(head) - 1)])
@@ -90,11 +90,10 @@ def _row(preset, label, seed, result) -> list:
         "as now" if isinstance(result.get("numerics"), dict) else NONE
     took = [NONE if seconds.get(part) is None else duration(seconds[part])
             for part in ("train", "judge")]
-    return [f"`{label}`", seed, _unique(map(_commit, made)) or NONE,
-            escaped(last.get("device", NONE)), last.get("threads", NONE),
-            last.get("versions", {}).get("torch", NONE), *took,
-            last.get("date", NONE), len(result.get("warnings", [])), state,
-            f'<a href="{address(preset, label, seed)}">{escaped(result["file"])}</a>']
+    return [f'<a href="{address(preset, label, seed)}">{escaped(label)}</a>', seed, state, *took,
+            len(result.get("warnings", [])), last.get("date", NONE)[:10],
+            _unique(map(_commit, made)) or NONE, last.get("versions", {}).get("torch", NONE),
+            last.get("threads", NONE), escaped(last.get("device", NONE))]
 
 
 def costs(preset: str, results: dict) -> str:
