@@ -125,12 +125,17 @@ def _ascend(model, x, y, eps, step_size, steps, random_start, loss, generator):
         noise = torch.empty_like(x).uniform_(-eps, eps, generator=generator)
         x_adv = (x + noise).clamp(0, 1)
     for _ in range(steps):
-        x_adv = x_adv.detach().requires_grad_()
-        with torch.enable_grad():
-            total = loss(model(x_adv), y).sum()
-            gradient, = torch.autograd.grad(total, x_adv)
-        x_adv = torch.min(torch.max(x_adv.detach() + step_size * gradient.sign(), low), high)
+        x_adv = pgd_step(model, x_adv, y, step_size, low, high, loss)
     return x_adv.detach()
+
+
+def pgd_step(model, x_adv: Tensor, y: Tensor, step_size: float, low, high, loss) -> Tensor:
+    """Up the sign of the gradient of loss(logits, y) -> (N,), then back into [low, high]."""
+    x_adv = x_adv.detach().requires_grad_()
+    with torch.enable_grad():
+        total = loss(model(x_adv), y).sum()
+        gradient, = torch.autograd.grad(total, x_adv)
+    return torch.min(torch.max(x_adv.detach() + step_size * gradient.sign(), low), high)
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:

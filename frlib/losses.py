@@ -141,6 +141,15 @@ def mart(logits_clean: Tensor, logits_adv: Tensor, y: Tensor, *, beta: float = 6
     return boosted + beta * (kl(clean, adv, floor=1e-12) * (1.0000001 - p_true)).mean()
 
 
+def awp_steps(model: nn.Module, loss_fn, gamma: float) -> dict[str, Tensor]:
+    """{parameter: the step of length gamma * ||w|| along the gradient of loss_fn(model)}."""
+    double = copy.deepcopy(model)
+    moved = {name: p for name, p in double.named_parameters() if p.ndim > 1 and p.requires_grad}
+    gradients = torch.autograd.grad(loss_fn(double), list(moved.values()))
+    return {name: gradient * (gamma * w.detach().norm() / (gradient.norm() + 1e-20))
+            for (name, w), gradient in zip(moved.items(), gradients, strict=True)}
+
+
 @contextmanager
 def perturb_weights(model: nn.Module, loss_fn, *, gamma: float):
     """Adversarial weight perturbation (AWP; Wu et al., 2004.05884): worse weights for a while.
@@ -152,16 +161,13 @@ def perturb_weights(model: nn.Module, loss_fn, *, gamma: float):
     after it decays the true weights, the official one inside it the perturbed ones: a difference
     of gamma in the decay.
     """
-    double = copy.deepcopy(model)
-    moved = {name: p for name, p in double.named_parameters() if p.ndim > 1 and p.requires_grad}
-    gradients = torch.autograd.grad(loss_fn(double), list(moved.values()))
+    steps = awp_steps(model, loss_fn, gamma)
     weights = dict(model.named_parameters())
-    before = {name: weights[name].detach().clone() for name in moved}
+    before = {name: weights[name].detach().clone() for name in steps}
     try:
         with torch.no_grad():
-            for name, gradient in zip(moved, gradients, strict=True):
-                w = weights[name]
-                w.add_(gradient * (gamma * w.norm() / (gradient.norm() + 1e-20)))
+            for name, step in steps.items():
+                weights[name].add_(step)
         yield
     finally:
         with torch.no_grad():

@@ -2,6 +2,7 @@
 
 import pytest
 
+from frlib import attacks, losses
 from frlib.publish import book_tables
 from frlib.publish import notebook_views as views
 from frlib.run import config, files
@@ -48,12 +49,18 @@ def test_sentences_about_spectra_say_what_the_figures_hold():
                              "at-swa": [1.0, 1.1, 1.2, 1.3] * 5},
                "radial": {"at": [8.0, 1.0, 1.0], "natural": [0.0, 1.0, 3.0]}}
     text = views.seen_low_pass(figures)
-    assert "**natural, pgd20** has 0.0 % at 32, 20.0 % at 16, and most, 20.0 %, at 16" in text
-    assert "**natural, clean** has 90.0 % at 32, 45.0 % at 16, and most, 90.0 %, at 32" in text
+    assert text == ("At bandwidth 16 **natural** keeps 50 % of its clean accuracy. Under attack, "
+                    "at the bandwidth that suits it best, **natural** gains 20.0 points.")
     text = views.seen_roughness(figures)
     assert "**at** 1.15, **natural** 2.15, **at-swa** 1.15." in text
     assert text.endswith("kernel by kernel: **natural** is rougher (p < 0.001).")
     assert views.seen_radial(figures).endswith("image: **at** 0, **natural** 2.")
+
+
+def test_the_code_that_a_page_shows_is_what_runs_without_its_docstring():
+    text = views.source(losses.dft_of_classes, attacks.pgd_step)
+    assert text.startswith("```python\ndef dft_of_classes(difference: Tensor) -> Tensor:\n    ret")
+    assert '"""' not in text and text.count("\ndef ") == 2 and text.endswith("high)\n```")
 
 
 def test_smoke_numbers_carry_their_mark():

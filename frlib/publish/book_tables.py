@@ -17,13 +17,13 @@ from frlib.publish import comparable, comparison, plots
 from frlib.publish.claims import (
     NOT_RUN,
     TABLE1_METHOD,
-    VERDICTS,
     effect,
     evidence,
     find,
     paper,
-    verdict,
+    reasoned,
 )
+from frlib.publish.first_page import FOREST, headline, picture, verdicts
 from frlib.publish.markup import NONE, chance, html_table, myst_table, percent, points
 from frlib.publish.result_format import KINDS, SHAPE, misfit, other_images
 from frlib.publish.sources import badge, copy_files, costs, preset_costs, provenance
@@ -40,8 +40,6 @@ READINGS = {"at": "AT", "at-fr": "AT-FR, class",
 FOLLOW_UP = "cifar100-subset"  # the preset of the second paper's methods
 MEAN = "mean ± standard deviation of seeds"
 INPUTS = {"clean": "clean", "pgd20": "PGD-20"}
-METRICS = {"roughness": "roughness of first-layer kernels",  # beyond the columns of table 2
-           "overfitting_gap": "PGD-20, chosen checkpoint minus last"}
 EFFECTS = ("clean", "pgd20", "aa")  # the metrics in which `ablations` measures
 
 
@@ -219,15 +217,16 @@ def table2_html(preset: str, results: dict, labels: dict | None = None) -> str:
                       "intervals. " + _setting(preset, results))
 
 
-CLAIMS = ["", "Claim", "Paper", "Ours", "Verdict"]
+CLAIMS = ["Claim", "Paper", "Ours", "Verdict"]
 
 
 def claims(preset: str, results: dict) -> str:
     """Every statement of claims.yml with the paper's figures, ours and the verdict."""
-    rows = [[*row[:-1], f"**{row[-1]}**"] for row in _claims(paper()["statements"], results)]
     return myst_table(
-        preset, "claims", "The paper's claims and their verdicts; accuracies in %, differences in "
-        f"points. {_setting(preset, results)}", CLAIMS, rows, "claims", "5 38 16 27 14")
+        preset, "claims", "The paper's claims: both sides of each comparison, accuracies and "
+        "shares in %, and their difference in points with its 95 % interval (roughness: in its own "
+        f"unit). {_setting(preset, results)}", CLAIMS,
+        _claims(paper()["statements"], results, "**{}**"), "claims", "34 14 34 18")
 
 
 def claims_html(preset: str, results: dict, ids, labels: dict | None = None) -> str:
@@ -246,89 +245,31 @@ def claims_html(preset: str, results: dict, ids, labels: dict | None = None) -> 
                       caption=f"Accuracies in %. {_setting(preset, results)}{told}")
 
 
-def _claims(statements: list[dict], results: dict) -> list[list[str]]:
+def _claims(statements: list[dict], results: dict, form: str = "{}") -> list[list[str]]:
     titles, rows = paper()["table2"]["row_titles"], []
     for statement in statements:
-        found = evidence(statement, results)
-        theirs = " > ".join(map(str, statement["paper"] or [])) or NONE
-        ours = "; ".join(f"{titles[c['than']] + ': ' if len(found) > 1 else ''}{_compared(c)}"
-                         for c in found if c) or NOT_RUN
-        rows.append([statement["id"], f"{statement['text']} ({statement['where']})",
-                     ("about " if statement.get("read_off") else "") + theirs, ours,
-                     verdict(statement, results)])
+        found, (verdict, reason) = evidence(statement, results), reasoned(statement, results)
+        theirs = statement["paper"]
+        about = "about " * bool(statement.get("read_off"))
+        ours = "; ".join(f"{titles.get(c['than'], c['than']) + ': ' if len(found) > 1 else ''}"
+                         f"{_compared(c)}" for c in found if c) or NOT_RUN
+        rows.append([f"{statement['id']}. {statement['text']} ({statement['where']})",
+                     f"{about}{theirs[0]} > {theirs[1]} ({theirs[0] - theirs[1]:+.4g})"
+                     if theirs else NONE,
+                     ours, form.format(verdict) + (f": {reason}" if reason else "")])
     return rows
 
 
-def scope() -> str:
-    """Every statement of claims.yml with the comparison that a program makes of it."""
-    rows = [[s["id"], s["text"], s["where"], _in_words(s["test"])] for s in paper()["statements"]]
-    return myst_table(None, "scope", "The claims of the paper, and what is compared for each.",
-                      ["", "Claim", "Where", "Larger > smaller"], rows, "claims", "6 46 14 34")
-
-
 def _title(metric: str) -> str:
-    return METRICS.get(metric) or paper()["table2"]["column_titles"][metric]
-
-
-def _in_words(test: dict) -> str:
-    """A test of claims.yml, as "PGD-20: AT-FR > AT"."""
-    def width(key):
-        return "no filter" if test[key] == 32 else f"bandwidth {test[key]}"
-
-    if test["kind"] == "methods":
-        titles = paper()["table2"]["row_titles"]
-        than = " and ".join(titles.get(m, m) for m in test.get("than", [])) or test["than_value"]
-        return f"{_title(test['metric'])}: {titles.get(test['greater'], test['greater'])} > {than}"
-    if test["kind"] == "bandwidths":
-        return f"{INPUTS[test['input']]}, {test['model']} network: " \
-               f"{width('greater_at_bandwidth')} > {width('than_at_bandwidth')}"
-    return f"{INPUTS[test['input']]}, change from {width('from_bandwidth')} to " \
-           f"{width('to_bandwidth')}: {test['greater']} > {test['than']} network"
-
-
-def verdicts(preset: str, results: dict) -> str:
-    """Every statement of claims.yml as a difference: the paper's, ours with its interval."""
-    titles, rows = paper()["table2"]["row_titles"], []
-    for statement in paper()["statements"]:
-        found = evidence(statement, results)
-        ours = [f"{titles[c['than']] + ': ' if len(found) > 1 else ''}{_difference(c)}"
-                for c in found if c]
-        theirs = statement["paper"]
-        form = "about {:+g}" if statement.get("read_off") else "{:+.2f}"
-        rows.append([statement["id"], form.format(theirs[0] - theirs[1]) if theirs else NONE,
-                     "; ".join(ours) or NOT_RUN, f"**{verdict(statement, results)}**"])
-    return myst_table(
-        preset, "verdicts", "Claim by claim: first side minus second side in points (roughness: in "
-        f"its own unit), ours with 95 % intervals. {_setting(preset, results)}",
-        ["", "Paper", "Ours", "Verdict"], rows, "claims", "6 14 58 22")
-
-
-def _difference(c: dict) -> str:
-    difference = c["left"] - c["right"]
-    return f"{points(difference, *c['interval']) if c['interval'] else f'{difference:+.3f}'} " \
-           f"({chance(c['p'])})"
+    return paper()["table2"]["column_titles"][metric]
 
 
 def _compared(c: dict) -> str:
     digits = 3 if "kernels" in c["count"] else 1
     left, right = (f"{round(c[side], digits) + 0.0:.{digits}f}" for side in ("left", "right"))
     sign = "=><"[int(np.sign(c["left"] - c["right"]))]
-    return f"{left} {sign} {right} ({chance(c['p'])}; {c['count']})"
-
-
-def headline(preset: str, results: dict) -> str:
-    """How many claims have which verdict, and which they are."""
-    found = {s["id"]: verdict(s, results) for s in paper()["statements"]}
-    rows = [[name, list(found.values()).count(name),
-             ", ".join(i for i in found if found[i] == name) or NONE] for name in VERDICTS]
-    gains = [s["id"] for s in paper()["statements"] if s.get("gain")]
-    held = [i for i in gains if found[i] == VERDICTS[0]]
-    return myst_table(
-        preset, "headline", "Verdicts on the paper's claims. " + _setting(preset, results),
-        ["Verdict", "Claims", "Which"], rows, "verdicts") + (
-        f"\n{len(gains)} of them say that the regulariser or averaging helps; of these "
-        f"{', '.join(held) or 'none'} {'are' if len(held) > 1 else 'is'} reproduced. The others "
-        "describe networks and filters, or the price.\n")
+    change = f", {points(c['left'] - c['right'], *c['interval'])}" if c["interval"] else ""
+    return f"{left} {sign} {right}{change} ({chance(c['p'])}; {c['count']})"
 
 
 def readings(preset: str, results: dict) -> str:
@@ -449,8 +390,8 @@ def bars(results: dict) -> dict[str, dict[str, tuple[float, float, float]]]:
     return {label: row for label, row in rows.items() if row}
 
 
-PAPER = (paper_table1, paper_table2, scope)  # pages that need no result
-OURS = (badge, headline, claims, verdicts, table1, table2, readings, ablations, settings, costs,
+PAPER = (paper_table1, paper_table2)  # pages that need no result
+OURS = (badge, headline, verdicts, claims, table1, table2, readings, ablations, settings, costs,
         provenance)
 PAGES = (*(make.__name__ for make in PAPER + OURS), "follow_up", "speed", "precision",
          "load", "preset_costs")
@@ -475,6 +416,8 @@ def write_pages(out: str | Path, preset: str, *folders: str | Path) -> None:
     if lines := ascent(measured):
         with atomic(Path(out) / "precision.svg") as temporary:
             plots.ascent(lines).savefig(temporary, format="svg")
+    with atomic(Path(out) / FOREST) as temporary:
+        picture(preset, results).savefig(temporary, format="svg")
     extra = Path(out) / "extra"
     extra.mkdir(exist_ok=True)
     copy_files(extra, preset, results)

@@ -14,10 +14,12 @@ import yaml
 
 from frlib.publish import comparable
 from frlib.publish.statistics import LEVEL, paired_interval, rank_test, sign_flip
+from frlib.run.figures import BANDS
 from frlib.run.files import unpack_flags
 
-VERDICTS = ("reproduced", "within noise", "not reproduced", "not run")
-NOT_RUN = VERDICTS[-1]
+VERDICTS = ("reproduced", "contradicted", "smaller than published", "cannot be decided here",
+            "not run")
+REPRODUCED, CONTRADICTED, SMALLER, UNDECIDED, NOT_RUN = VERDICTS
 TABLE1_METHOD = {"natural": "natural", "robust": "at"}
 
 
@@ -34,14 +36,22 @@ def evidence(statement: dict, results: dict) -> list[dict | None]:
     {"than", "left", "right", "interval", "count", "order", "p"}: the two sides in percent or points
     (roughness: its own unit, means), the 95 % interval of their difference (None for roughness),
     on what they rest, the sign of left minus right, and the two-sided p.
+    "paper": that difference in the paper, None where it prints none.
     Raises ValueError when the sides come from different images or settings.
     """
+    return [found and {**found, "paper": size} for found, size in
+            zip(_compared(statement, results), published(statement), strict=True)]
+
+
+def _compared(statement: dict, results: dict) -> list[dict | None]:
     test = statement["test"]
     if test["kind"] == "methods":
         greater, metric, than = test["greater"], test["metric"], test.get("than", [])
         _alike(statement["id"], results, greater, *than)
         if metric == "roughness":
             return [_ranks(results, greater, other) for other in than]
+        if metric in BANDS:
+            return [_energies(results, (greater, metric), (other, metric)) for other in than]
         left = _per_image(results, greater, metric)
         if "than_value" in test:
             if (metric, test["than_value"]) != ("overfitting_gap", 0):
@@ -53,11 +63,20 @@ def evidence(statement: dict, results: dict) -> list[dict | None]:
         return _flags(results, "figures", "table1", TABLE1_METHOD[model], test["input"],
                       str(test[bandwidth]))
 
+    if test["kind"] == "bands":
+        return [_energies(results, (test["model"], test["greater"]), (test["model"], other))
+                for other in test["than"]]
     if test["kind"] == "bandwidths":
         return [_paired(flags(test["model"], "greater_at_bandwidth"),
                         flags(test["model"], "than_at_bandwidth"))]
-    a, b = (_minus(flags(test[side], "from_bandwidth"), flags(test[side], "to_bandwidth"))
-            for side in ("greater", "than"))
+    if test["kind"] == "change":
+        pairs = [[(test[side], "from_bandwidth"), (test[side], "to_bandwidth")]
+                 for side in ("greater", "than")]
+    else:  # explained: from the natural network to its filtered images, from there to the robust
+        filtered = ("natural", "to_bandwidth")
+        pairs = [[("natural", "from_bandwidth"), filtered],
+                 [filtered, ("robust", "from_bandwidth")]]
+    a, b = (_minus(*(flags(*side) for side in pair)) for pair in pairs)
     minus, plus = _paired(a, b), _paired(a, {seed: -b[seed] for seed in b})
     if minus is None:
         return [None]
@@ -92,13 +111,54 @@ def difference(results: dict, label: str, base: str, metric: str) -> dict | None
 
 
 def verdict(statement: dict, results: dict) -> str:
-    """One of VERDICTS: "reproduced" if every comparison has the paper's order with p < 0.05, "not
-    reproduced" if one has the opposite order with p < 0.05, "not run" if a run is missing."""
+    """One of VERDICTS; see `reasoned`."""
+    return reasoned(statement, results)[0]
+
+
+def reasoned(statement: dict, results: dict) -> tuple[str, str]:
+    """A verdict and, where nothing can be decided, why.
+
+    "not run" if a run is missing. "cannot be decided here" if the statement `needs` another that
+    is not reproduced. "reproduced" if every comparison has the paper's order with p < 0.05,
+    "contradicted" if one has the opposite order with p < 0.05. Of what is left, "smaller than
+    published" if no undecided comparison's interval reaches the paper's size, else "cannot be
+    decided here", since chance and the paper explain the numbers equally well.
+    """
     found = evidence(statement, results)
-    if not found or None in found:
-        return NOT_RUN
+    needs = [s for s in paper()["statements"] if s["id"] == statement.get("needs")]
+    if not found or None in found or NOT_RUN in (verdict(s, results) for s in needs):
+        return NOT_RUN, ""
+    for other in needs:
+        if verdict(other, results) != REPRODUCED:
+            return UNDECIDED, other["absent"]
     orders = [c["order"] if c["p"] < LEVEL else 0 for c in found]
-    return VERDICTS[0] if min(orders) > 0 else VERDICTS[2] if min(orders) < 0 else VERDICTS[1]
+    if min(orders) > 0:
+        return REPRODUCED, ""
+    if min(orders) < 0:
+        return CONTRADICTED, ""
+    undecided = [c for c, order in zip(found, orders, strict=True) if not order]
+    if None in [c["paper"] for c in undecided]:
+        return UNDECIDED, "chance explains the difference, and the paper prints none"
+    if all(c["interval"][1] < c["paper"] for c in undecided):
+        return SMALLER, ""
+    return UNDECIDED, "too few images: the interval holds 0 and the paper's figure"
+
+
+def published(statement: dict) -> list[float | None]:
+    """The paper's difference for each comparison of `evidence`, in points; None: it prints none."""
+    test, rows = statement["test"], paper()["table2"]["rows"]
+    than = test.get("than", []) if test["kind"] in ("methods", "bands") else []
+    sides = [test.get("greater"), *than]
+    if than and statement["where"] == "Table 2":
+        greater, *others = (in_table2(rows[method], test["metric"]) for method in sides)
+        return [round(greater - other, 2) for other in others]
+    printed = statement["paper"]
+    return [round(printed[0] - printed[1], 2) if printed else None] * max(1, len(than))
+
+
+def in_table2(row: dict, metric: str) -> float:
+    """A metric of a row of the paper's Table 2."""
+    return row["clean"] - row["pgd20"] if metric == "gap" else row[metric]
 
 
 def find(results: dict, label: str, *path: str) -> dict:
@@ -138,6 +198,8 @@ def _minus(left: dict, right: dict) -> dict:
 
 
 def _per_image(results, method, metric) -> dict[int, np.ndarray]:
+    if metric == "gap":
+        return _minus(*(_flags(results, method, "scores", m) for m in ("clean", "pgd20")))
     if metric != "overfitting_gap":
         return _flags(results, method, "scores", metric)
     best, last = (_flags(results, method, which, "pgd20")
@@ -163,6 +225,18 @@ def _paired(left: dict, right: dict, than: str = "") -> dict | None:
     return {"than": than, "left": percent[0], "right": percent[1], "interval": ends,
             "count": f"{n:,} images", "order": int(np.sign(difference.sum())),
             "p": sign_flip(difference)}
+
+
+def _energies(results, left, right) -> dict | None:
+    """Two (model, band) shares of an attack's energy, image by image; p is of the sign test."""
+    shares = [{seed: np.asarray(rows)[:, BANDS.index(band)] for seed, rows in
+               find(results, "lens", "shares", model).items()} for model, band in (left, right)]
+    found = _paired(*shares, than=right[0] if right[0] != left[0] else right[1])
+    if found is None:
+        return None
+    first, second = shares
+    signs = sum(np.sign(first[seed] - second[seed]) for seed in first if seed in second)
+    return {**found, "order": int(np.sign(signs.sum())), "p": sign_flip(signs)}
 
 
 def _ranks(results, greater, other) -> dict | None:

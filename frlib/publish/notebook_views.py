@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+import textwrap
 from contextlib import suppress
 
 import numpy as np
@@ -172,6 +175,15 @@ def best(history: dict[str, list[dict]], key: str) -> dict[str, int]:
             for label, rows in history.items() if any(key in row for row in rows)}
 
 
+def source(*functions) -> str:
+    """The code of functions as it runs, in Markdown, without their docstrings."""
+    found = []
+    for function in functions:
+        text = textwrap.dedent(inspect.getsource(function))
+        found.append(re.sub(r'^    r?""".*?"""\n', "", text, count=1, flags=re.M | re.S))
+    return "```python\n" + "\n\n".join(found) + "```"
+
+
 def grid(rows: dict[str, dict[str, float]], preset: str) -> str:
     """{row: {column: accuracy in [0, 1]}} as a table in percent."""
     columns = list(next(iter(rows.values()), {}))
@@ -237,14 +249,20 @@ def low_pass_lines(figures: dict) -> dict:
 
 
 def seen_low_pass(figures: dict) -> str:
-    """What the filter takes from clean accuracy and gives back under attack, in sentences."""
-    parts = []
-    for model, (bandwidths, accuracies, *_) in low_pass_lines(figures).items():
-        first, (best, where) = accuracies[0], max(zip(accuracies, bandwidths, strict=True))
-        parts.append(f"**{model}** has {100 * first:.1f} % at {bandwidths[0]}, "
-                     f"{100 * accuracies[-1]:.1f} % at {bandwidths[-1]}, and most, "
-                     f"{100 * best:.1f} %, at {where}")
-    return f"By bandwidth: {'; '.join(parts)}." if parts else NOT_RUN
+    """What the narrowest filter leaves of clean accuracy, and what a filter gives back at most."""
+    kept, back, lines = [], [], low_pass_lines(figures)
+    for model, (_, accuracies, *_) in lines.items():
+        name, _, images = model.rpartition(", ")
+        if images == "clean":
+            share = accuracies[-1] / accuracies[0] if accuracies[0] else 0.0
+            kept.append(f"**{name}** keeps {100 * share:.0f} % of its clean accuracy")
+        else:
+            back.append(f"**{name}** gains {100 * (max(accuracies) - accuracies[0]):.1f} points")
+    if not (kept and back):
+        return NOT_RUN
+    narrowest = next(iter(lines.values()))[0][-1]
+    return (f"At bandwidth {narrowest} {', '.join(kept)}. Under attack, at the bandwidth that "
+            f"suits it best, {', '.join(back)}.")
 
 
 def seen_roughness(figures: dict, base: str = "at") -> str:

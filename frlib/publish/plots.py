@@ -352,29 +352,29 @@ def forest(rows, *, title=None, mark=None) -> Figure:
     (difference, low, high) or None where it was not run. Right of 0 the claim holds.
     """
     _need(rows)
-    fig, axes = _figure(0.9 + 0.52 * len(rows))
+    fig, axes = _figure(0.8 + 0.33 * len(rows), width=9)
     ax = axes[0, 0]
     for place, row in enumerate(rows):
         if row["paper"] is not None:
-            ax.plot(row["paper"], place - 0.13, "D", color=GREY, markersize=6)
+            ax.plot(row["paper"], place - 0.15, "D", color=COLORS[1], markersize=6)
         if row["ours"] is None:
-            ax.text(0, place + 0.13, " not run", va="center", fontsize=8, color=GREY)
+            ax.text(0, place + 0.15, " not run", va="center", fontsize=9, color=GREY)
             continue
         value, low, high = row["ours"]
-        ax.errorbar([value], [place + 0.13], xerr=[[value - low], [high - value]], fmt="o",
-                    capsize=3, color=COLORS[0], markersize=6)
+        ax.errorbar([value], [place + 0.15], xerr=np.clip([[value - low], [high - value]], 0, None),
+                    fmt="o", capsize=3, color=COLORS[0], markersize=6)
     ax.plot([], [], "o", color=COLORS[0], label="ours, 95 % interval")
-    ax.plot([], [], "D", color=GREY, markersize=6, label="paper")
+    ax.plot([], [], "D", color=COLORS[1], markersize=6, label="paper")
     ax.axvline(0, color=GREY, lw=1)
-    ax.set_yticks(range(len(rows)), ["\n".join(textwrap.wrap(row["text"], 40)) for row in rows],
-                  fontsize=8)
+    ax.set_yticks(range(len(rows)), ["\n".join(textwrap.wrap(row["text"], 46)) for row in rows],
+                  fontsize=9)
     for place, row in enumerate(rows):
-        ax.text(1.01, place, "\n".join(textwrap.wrap(row["verdict"], 14)), va="center", fontsize=8,
-                transform=ax.get_yaxis_transform())
+        ax.text(1.02, place, "\n".join(textwrap.wrap(row["verdict"], 16)), va="center", fontsize=9,
+                weight="bold", transform=ax.get_yaxis_transform())
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.grid(axis="y", visible=False)
-    ax.set_xlabel("difference (points of accuracy)")
-    _legend(ax)
+    ax.set_xlabel("difference in points; right of 0: as the paper says")
+    ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, frameon=False, fontsize=9)
     return _finish(fig, title, mark)
 
 
@@ -512,8 +512,8 @@ def _need(data):
         raise ValueError("nothing to draw: no series was given")
 
 
-def _figure(height, *, rows=1, columns=1):
-    fig, axes = plt.subplots(rows, columns, figsize=(6, height), dpi=160, squeeze=False,
+def _figure(height, *, rows=1, columns=1, width=6):
+    fig, axes = plt.subplots(rows, columns, figsize=(width, height), dpi=160, squeeze=False,
                              layout="constrained" if rows * columns == 1 else "compressed",
                              facecolor="white")
     for ax in axes.flat:

@@ -35,7 +35,7 @@ def copy_files(out: Path, preset: str, results: dict) -> None:
 
 
 def badge(preset: str, results: dict, up: str = "..") -> str:
-    """One line of HTML: what made these results, how long it took, and a link to each file.
+    """A fold of HTML: what made these results, how long it took, and a link to each file.
 
     It says so when today's code would give other numbers, or when a working tree with changes of
     its own ("+dirty") made them. `up` leads from the page to the root of the built book.
@@ -56,10 +56,12 @@ def badge(preset: str, results: dict, up: str = "..") -> str:
              f"commit {_unique(map(_commit, made))}", f"{duration(spent)} of computing", days]
     links = ", ".join(_links(preset, label, results[label], up) for label in results)
     old = dict.fromkeys(part for *_, result in each for part in outdated(result.get("numerics")))
-    warning = f' · <a class="stale" href="{up}/book/results.html#where-the-numbers-come-from">' \
-              f'today\'s code gives other numbers: {" and ".join(old)} changed since</a>' if old \
-        else ""
-    return f'{mark}<p class="origin">{" · ".join(filter(None, facts))} · {links}{warning}</p>\n'
+    warning = f'<p class="origin"><a class="stale" href="{up}/book/provenance.html">' \
+              f'Today\'s code gives other numbers: {" and ".join(old)} changed since.</a></p>' \
+        if old else ""
+    return (f'{mark}{warning}<details class="origin"><summary>Where these numbers come from'
+            f'</summary><p class="origin">{" · ".join(filter(None, facts))} · {links}</p>'
+            '</details>\n')
 
 
 def _links(preset: str, label: str, seeds, up: str) -> str:
@@ -73,8 +75,8 @@ def _links(preset: str, label: str, seeds, up: str) -> str:
 
 def provenance(preset: str, results: dict, name: str = "provenance") -> str:
     """One row per result file: what made it, when, and whether today's code would give it."""
-    head = ["Result", "Seed", "Commit", "Device", "Threads", "torch", "Training", "Judging",
-            "Date (UTC)", "Warnings", "Numbers", "File"]
+    head = ["Result", "Seed", "Numbers", "Training", "Judging", "Warnings", "Date (UTC)", "Commit",
+            "torch", "Threads", "Device"]
     rows = [_row(preset, label, seed, result) for label, seed, result in _each(results)]
     return myst_table(preset, name, f"The run behind each result of preset {preset}.", head,
                       rows or [[NOT_RUN] + [NONE] * (len(head) - 1)])
@@ -88,11 +90,10 @@ def _row(preset, label, seed, result) -> list:
         "as now" if isinstance(result.get("numerics"), dict) else NONE
     took = [NONE if seconds.get(part) is None else duration(seconds[part])
             for part in ("train", "judge")]
-    return [f"`{label}`", seed, _unique(map(_commit, made)) or NONE,
-            escaped(last.get("device", NONE)), last.get("threads", NONE),
-            last.get("versions", {}).get("torch", NONE), *took,
-            last.get("date", NONE), len(result.get("warnings", [])), state,
-            f'<a href="{address(preset, label, seed)}">{escaped(result["file"])}</a>']
+    return [f'<a href="{address(preset, label, seed)}">{escaped(label)}</a>', seed, state, *took,
+            len(result.get("warnings", [])), last.get("date", NONE)[:10],
+            _unique(map(_commit, made)) or NONE, last.get("versions", {}).get("torch", NONE),
+            last.get("threads", NONE), escaped(last.get("device", NONE))]
 
 
 def costs(preset: str, results: dict) -> str:

@@ -1,0 +1,128 @@
+"""The first page: what holds, what does not, at which scale, and one picture; all from verdicts."""
+
+from __future__ import annotations
+
+import html
+from collections import Counter
+
+from frlib.publish import plots
+from frlib.publish.claims import (
+    CONTRADICTED,
+    NOT_RUN,
+    REPRODUCED,
+    SMALLER,
+    UNDECIDED,
+    evidence,
+    find,
+    paper,
+    reasoned,
+)
+from frlib.publish.markup import SMOKE, SMOKE_MARK
+
+FOREST = "forest.svg"  # beside headline.md
+FIGURE = """```{{figure}} generated/{file}
+:name: fig-forest
+:alt: {alt}
+:width: 100%
+:figclass: forest
+
+The claims as differences; of several rivals, the one against which it comes out worst.
+```
+"""
+
+
+def headline(preset: str, results: dict) -> str:
+    """Three sentences on the verdicts, the forest plot, and a line on what was trained."""
+    figure = FIGURE.format(file=FOREST, alt=in_words(forest(results)))
+    told, line = verdicts(preset, results).rsplit("\n\n", 1)
+    return f"{told}\n\n{figure}\n{line}"
+
+
+def verdicts(preset: str, results: dict) -> str:
+    """`headline` without the picture."""
+    mark = SMOKE if preset == "smoke" else ""
+    return f"{mark}{sentences(results)}\n\n{scale(preset, results)}\n"
+
+
+def sentences(results: dict) -> str:
+    """What holds, what does not, and what cannot be told here, with the reasons."""
+    statements = paper()["statements"]
+    found = {s["id"]: reasoned(s, results) for s in statements}
+
+    def those(verdict, what):
+        """"3 are <what>: <those with a headline>", "" for none."""
+        chosen = [s for s in statements if found[s["id"]][0] == verdict]
+        named = "; ".join(s["headline"] for s in chosen if "headline" in s)
+        return f"{_are(len(chosen))} {what}{f': {named}' * bool(named)}." if chosen else ""
+
+    reasons = Counter(reason for verdict, reason in found.values() if verdict == UNDECIDED)
+    told = "; ".join(f"{reason.partition(':')[0]} ({n})" for reason, n in reasons.most_common())
+    return "\n\n".join(filter(None, [
+        f"**What holds.** Of the paper's {len(found)} claims "
+        + (those(REPRODUCED, "reproduced, among them") or "none is reproduced."),
+        " ".join(filter(None, ["**What does not.**",
+                               those(CONTRADICTED, "contradicted") or "None is contradicted.",
+                               those(SMALLER, "smaller than published, among them")])),
+        f"**What cannot be decided at this scale.** {_are(sum(reasons.values()))} open: {told}."
+        if told else "",
+        those(NOT_RUN, "not run, among them")]))
+
+
+def _are(count: int) -> str:
+    return f"{count} {'is' if count == 1 else 'are'}"
+
+
+def scale(preset: str, results: dict) -> str:
+    """One line: what was trained on how many images, and that the paper's network was not."""
+    published = paper()["table2"]["conditions"]["architecture"]
+    configs = [config for label in results if "@" not in label
+               for config in find(results, label, "config").values() if "epochs" in config]
+
+    def all_of(show):
+        return " / ".join(dict.fromkeys(str(show(config)) for config in configs))
+
+    if not configs:
+        return f"Nothing of preset {preset} was run; neither was {published.upper()}."
+    networks = all_of(lambda c: c["model"])
+    images = all_of(lambda c: f"{c['train_size']:,}" if c["train_size"] else "all")
+    seeds = len({seed for label in results for seed in find(results, label, "scores")})
+    tested = all_of(lambda c: f"{c['judge_images']:,}" if c["judge_images"] else "all")
+    attacked = all_of(lambda c: f"{c['aa_images']:,}" if c["aa_images"] else "all")
+    line = (f"Trained: {networks}, {all_of(lambda c: c['epochs'])} epochs on {images} training "
+            f"images of {all_of(lambda c: c['dataset'])}, {seeds} seed{'s' * (seeds > 1)}; judged "
+            f"on {tested} test images, {attacked} for AutoAttack.")
+    return line if published in networks else \
+        f"{line} {published.upper()}, the network of the paper's Table 2, was not run."
+
+
+def forest(results: dict) -> list[dict]:
+    """The claims with a headline as `plots.forest` takes them; of several comparisons the worst."""
+    rows = []
+    for statement in paper()["statements"]:
+        if "headline" not in statement:
+            continue
+        found = [c for c in evidence(statement, results) if c]
+        verdict, _ = reasoned(statement, results)
+        worst = min(found, key=lambda c: c["left"] - c["right"], default=None)
+        printed = statement["paper"]
+        size = worst["paper"] if worst else printed[0] - printed[1] if printed else None
+        rows.append({"text": statement["headline"], "paper": size, "verdict": verdict,
+                     "ours": (worst["left"] - worst["right"], *worst["interval"])
+                     if worst and verdict != NOT_RUN else None})
+    return rows
+
+
+def in_words(rows: list[dict]) -> str:
+    """The alternative text of the forest plot: every row of it."""
+    told = []
+    for row in rows:
+        theirs = "prints none" if row["paper"] is None else f"{row['paper']:+.1f}"
+        ours = "{:+.1f}, from {:+.1f} to {:+.1f}".format(*row["ours"]) if row["ours"] else NOT_RUN
+        told.append(f"{row['text']}: paper {theirs}, ours {ours}, {row['verdict']}")
+    return html.escape("Forest plot of differences in points. " + "; ".join(told) + ".",
+                       quote=False)
+
+
+def picture(preset: str, results: dict):
+    """The forest plot as a matplotlib figure."""
+    return plots.forest(forest(results), mark=SMOKE_MARK if preset == "smoke" else None)
