@@ -74,6 +74,35 @@ LAYOUT = r"""() => {
   return problems;
 }"""
 
+# A table that is wider than its place shows that it goes on; no claim hides its verdict; what the
+# smoke preset printed stands below its mark.
+CUES = r"""() => {
+  const problems = [];
+  for (const table of document.querySelectorAll(".bd-article table")) {
+    const name = table.id || table.caption?.textContent.trim().slice(0, 40) || table.className;
+    const box = table.parentElement, style = getComputedStyle(box);
+    if (box.scrollWidth > box.clientWidth + 1) {
+      if (style.backgroundImage === "none") problems.push(`table goes on unseen: ${name}`);
+      if (table.matches(".claims")) problems.push(`verdicts are off the screen: ${name}`);
+    }
+    for (const head of table.querySelectorAll("thead tr:first-child th"))
+      if (!head.textContent.trim()) problems.push(`column without a head: ${name}`);
+  }
+  for (const image of document.querySelectorAll(".bd-article figure img")) {
+    const box = image.closest("figure");
+    if (image.getBoundingClientRect().width > box.clientWidth + 1
+        && !/auto|scroll/.test(getComputedStyle(box).overflowX))
+      problems.push(`figure wider than its place: ${image.alt.slice(0, 40)}`);
+  }
+  const run = document.querySelector(".tag_injected-parameters")?.textContent || "";
+  if (run.includes('preset = "smoke"'))
+    for (const output of document.querySelectorAll(".cell_output pre"))
+      if (/\d of \d+ right/.test(output.textContent)
+          && !output.textContent.includes("smoke preset"))
+        problems.push(`smoke numbers without their mark: ${output.textContent.slice(0, 40)}`);
+  return problems;
+}"""
+
 # Text against what is behind it: contrast by WCAG 2.1, 4.5 (3 for large letters); letters by size.
 TEXT = r"""() => {
   const pen = new OffscreenCanvas(1, 1).getContext("2d", {willReadFrequently: true});
@@ -175,7 +204,8 @@ def survey(context, site, page):
     problems += content["problems"]
     for width in WIDTHS:
         tab.set_viewport_size({"width": width, "height": 900})
-        problems += [f"{width} px: {problem}" for problem in tab.evaluate(LAYOUT)]
+        problems += [f"{width} px: {problem}" for look in (LAYOUT, CUES)
+                     for problem in tab.evaluate(look)]
     for scheme in SCHEMES:
         tab.emulate_media(color_scheme=scheme)
         problems += [f"{scheme}: {problem}" for problem in tab.evaluate(TEXT)]
@@ -229,7 +259,7 @@ def test_search_works_without_a_server(context, site):
 def test_a_chapter_shows_the_parameters_it_was_run_with(context, site):
     for page in sorted((site / "book" / "executed").glob("*.html")):
         tab, _ = opened(context, site, page.as_uri())
-        assert "preset = " in tab.locator(".tag_injected-parameters").inner_text(), page.name
+        assert "preset = " in tab.locator(".tag_injected-parameters").text_content(), page.name
         tab.close()
 
 
@@ -276,6 +306,18 @@ FAULTS = {
     "pale": ('<p style="color: #999; background: #fff">x</p>', "light: contrast 2.85 "),
     "dark": ("<style>@media (prefers-color-scheme: dark) { p { background: #000; color: #333 } }"
              "</style><p>x</p>", "dark: contrast 1.66 "),
+    "unseen": (f'<div class="bd-article" style="overflow-x: auto"><table><tr><td>{WIDE}</table></div>',
+               "390 px: table goes on unseen: "),
+    "verdict": (f'<div class="bd-article" style="overflow-x: auto"><table class="claims"><tr><td>{WIDE}'
+                "</table></div>", "390 px: verdicts are off the screen: "),
+    "head": ('<div class="bd-article"><table id="t"><thead><tr><th></thead></table></div>',
+             "390 px: column without a head: t"),
+    "figure": ('<div class="bd-article" style="overflow-x: auto"><figure style="width: 100px">'
+               f'<img alt="A dot" width="900" src="{DOT}"></figure></div>',
+               "390 px: figure wider than its place: A dot"),
+    "unmarked": ("<pre class='tag_injected-parameters'>preset = \"smoke\"</pre>"
+                 "<div class='cell_output'><pre>at, clean: 3 of 8 right</pre></div>",
+                 "390 px: smoke numbers without their mark: at, clean"),
     "tiny": ('<p style="font-size: 6px">x</p>', "light: letters of 6.0 px "),
 }
 GOOD = f"""<p id="here">Text, <a href="#here">a link</a>, <a href="https://example.org">the web</a>.

@@ -163,7 +163,7 @@ def table1(preset: str, results: dict) -> str:
     return myst_table(
         preset, "our-table1", "Table 1, rerun: accuracy in % by bandwidth, ours with 95 % "
         f"intervals. {_setting(preset, results)} “ResNet-18” is the network that pyautoattack "
-        f"ships: {note}.", ["Model, input", "", *table["columns"]], rows)
+        f"ships: {note}.", ["Model, input", "Source", *table["columns"]], rows)
 
 
 def _read_as(results: dict, labels: dict | None) -> dict:
@@ -182,7 +182,7 @@ def _table2(results: dict, labels: dict | None = None) -> tuple[list, list]:
                   *[NONE] * (len(heads) - len(table["columns"]))],
                  ["", f"ours: {labels[method]}" if labels.get(method, method) != method else "ours",
                   *(_cell(view, method, "scores", c) for c, view in heads.values())]]
-    return ["Method", "", *heads], rows
+    return ["Method", "Source", *heads], rows
 
 
 def table2(preset: str, results: dict) -> str:

@@ -187,7 +187,7 @@ def source(*functions) -> str:
 def grid(rows: dict[str, dict[str, float]], preset: str) -> str:
     """{row: {column: accuracy in [0, 1]}} as a table in percent."""
     columns = list(next(iter(rows.values()), {}))
-    return html_table(preset, ["", *columns], [
+    return html_table(preset, ["Weights", *columns], [
         [name, *(f"{100 * row[c]:.1f} %" for c in columns)] for name, row in rows.items()])
 
 
@@ -295,7 +295,7 @@ def low_pass_table(figures: dict, preset: str) -> str:
     found = low_pass_lines(figures)
     if not found:
         return NOT_RUN
-    head = ["", *(str(b) for b in next(iter(found.values()))[0])]
+    head = ["Model, images", *(str(b) for b in next(iter(found.values()))[0])]
     rows = [[label, *(percent(*ends) for ends in zip(*numbers, strict=True))]
             for label, (_, *numbers) in found.items()]
     return html_table(preset, head, rows)
@@ -313,7 +313,7 @@ def benchmark_table(results: dict[str, dict], preset: str) -> str:
             rows.append([f"as published{other}", *(
                 NONE if theirs.get(attack) is None else f"{theirs[attack]:.2f}"
                 for attack, _ in heads.values())])
-    return html_table(preset, ["", *heads], rows)
+    return html_table(preset, ["Method", *heads], rows)
 
 
 def masking(result: dict) -> dict[str, dict | None]:
@@ -352,7 +352,7 @@ def masking_table(results: dict[str, dict], preset: str) -> str:
         loud = [CHECKS[name] for name, check in found.items() if check and check["suspicious"]]
         rows.append([label, *(f"{check['count']} of {check['total']}" if check else NOT_RUN
                               for check in found.values()), "; ".join(loud) or "none"])
-    return html_table(preset, ["", *CHECKS.values(), "suspicious"], rows, caption=(
+    return html_table(preset, ["Method", *CHECKS.values(), "suspicious"], rows, caption=(
         f"Suspicious beyond chance: above {100 * AUTOATTACK_GAP:g} % in the first column, in the "
         "second if the reverse is rarer, "
         f"above {100 * SQUARE_GAIN:g} % and {100 * NO_GRADIENT:g} % in the others."))
@@ -385,7 +385,7 @@ def overfitting_table(results: dict[str, dict], preset: str) -> str:
         rows.append([label, *(f"{100 * s['correct'] / s['total']:.1f}" if s else NONE
                               for s in scores), gap,
                      f"{found['peak']:.1f}" if "peak" in found else NONE])
-    return html_table(preset, ["", "clean %, best", "last", "PGD-20 %, best", "last",
+    return html_table(preset, ["Method", "clean %, best", "last", "PGD-20 %, best", "last",
                                       "best minus last, points", "curve: highest minus last"], rows)
 
 
