@@ -306,10 +306,11 @@ FAULTS = {
     "pale": ('<p style="color: #999; background: #fff">x</p>', "light: contrast 2.85 "),
     "dark": ("<style>@media (prefers-color-scheme: dark) { p { background: #000; color: #333 } }"
              "</style><p>x</p>", "dark: contrast 1.66 "),
-    "unseen": (f'<div class="bd-article" style="overflow-x: auto"><table><tr><td>{WIDE}</table></div>',
+    "unseen": ('<div class="bd-article" style="overflow-x: auto"><table><tr><td>'
+               f"{WIDE}</table></div>",
                "390 px: table goes on unseen: "),
-    "verdict": (f'<div class="bd-article" style="overflow-x: auto"><table class="claims"><tr><td>{WIDE}'
-                "</table></div>", "390 px: verdicts are off the screen: "),
+    "verdict": ('<div class="bd-article" style="overflow-x: auto"><table class="claims"><tr><td>'
+                f"{WIDE}</table></div>", "390 px: verdicts are off the screen: "),
     "head": ('<div class="bd-article"><table id="t"><thead><tr><th></thead></table></div>',
              "390 px: column without a head: t"),
     "figure": ('<div class="bd-article" style="overflow-x: auto"><figure style="width: 100px">'

@@ -79,7 +79,8 @@ def accuracy(results: dict, label: str, metric: str) -> dict | None:
 def heads(results: dict) -> dict[str, str]:
     """{attack: the head of its column}: METRICS, then a reader's own where a result has them."""
     own = {name for seeds in results.values() for result in seeds.values()
-           for name in result.get("scores", {})} - set(METRICS)
+           for name, score in result.get("scores", {}).items()
+           if "correct" in score} - set(METRICS)  # those of the lens are by network
     titles = paper()["table2"]["column_titles"]
     return {**{metric: titles[metric] for metric in METRICS},
             **{name: evaluate.TITLES.get(name, name) for name in sorted(own)}}
