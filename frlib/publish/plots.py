@@ -312,7 +312,8 @@ def _bars(table, xlabel, ylabel, levels, title, mark):
         ax.hlines(100 * level, place - 0.5, place + 0.5, color=GREY, ls="--",
                   label=None if index else "white noise")
     ax.set_xlim(-0.5, len(attacks) - 0.5)
-    ax.set_xticks(range(len(attacks)), attacks)
+    names = [name.replace(", ", ",\n").replace(" (", "\n(") for name in attacks]
+    ax.set_xticks(range(len(names)), names, fontsize=8 if len(names) > 5 else None)
     ax.grid(axis="x", visible=False)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     _legend(ax)
