@@ -157,6 +157,7 @@ def settled(name, **turned):
     ("08", "radii", 5, "radii = 5: must be a list of two rising numbers"),
     ("08", "norm", "x", "norm = 'x': must be a number"),
     ("08", "stride", 0, "stride = 0: must be a whole number from 1"),
+    ("10", "images", 0, "images = 0: must be a whole number from 1"),
     ("01", "methods", "mart", ["mart"]), ("07", "framed", "at", ["at"])])
 def test_a_notebooks_own_parameter_is_checked(tmp_path, name, knob, value, message):
     turned = {"runs_dir": str(tmp_path), knob: value}
@@ -167,7 +168,7 @@ def test_a_notebooks_own_parameter_is_checked(tmp_path, name, knob, value, messa
             settled(name, **turned)
 
 
-@pytest.mark.parametrize("name", ["01", "02", "03", "04", "06"])
+@pytest.mark.parametrize("name", ["01", "02", "03", "04", "06", "10"])
 def test_a_page_without_any_result_draws_nothing_and_says_so(tmp_path, name):
     namespace = settled(name, runs_dir=str(tmp_path), show="paper")
     exec("from IPython.display import HTML\nfrom frlib.publish import book_tables\n"

@@ -193,10 +193,10 @@ def by_radius(table, *, eps=None, title=None, mark=None) -> Figure:
         _errorbar(ax, radii, *numbers, index, label=label, ls=DASHES[index % len(DASHES)])
     if eps is not None:
         ax.axvline(eps, color=GREY, lw=1, ls=":", label="radius of the tables")
-    ax.set_xscale("symlog", base=2, linthresh=max(1, min(r for entry in table.values()
-                                                         for r in entry[0] if r > 0)))
-    radii = sorted({r for entry in table.values() for r in entry[0]})
-    ax.set_xticks(radii, [f"{r:g}" for r in radii])
+    radii = sorted({radius for radii, *_ in table.values() for radius in radii})
+    ax.set_xscale("symlog", base=2, linthresh=max(1, min(radii[1:], default=1)))  # from 0 on
+    ax.set_xticks(radii, [f"{radius:g}" for radius in radii])
+    ax.set_xlim(-radii[-1] / 200, 1.2 * radii[-1] or 1)
     ax.set(xlabel="radius of the attack (1/255)", ylabel="accuracy under PGD-20 (%)")
     _legend(ax)
     return _finish(fig, title, mark)
@@ -312,7 +312,8 @@ def _bars(table, xlabel, ylabel, levels, title, mark):
         ax.hlines(100 * level, place - 0.5, place + 0.5, color=GREY, ls="--",
                   label=None if index else "white noise")
     ax.set_xlim(-0.5, len(attacks) - 0.5)
-    ax.set_xticks(range(len(attacks)), attacks)
+    names = [name.replace(", ", ",\n").replace(" (", "\n(") for name in attacks]
+    ax.set_xticks(range(len(names)), names, fontsize=8 if len(names) > 5 else None)
     ax.grid(axis="x", visible=False)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     _legend(ax)

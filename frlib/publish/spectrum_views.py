@@ -219,8 +219,11 @@ def seen_soundness(found: dict) -> str:
     told = doubts(found)
     if not told:
         return f"Checks of soundness: {NOT_RUN}."
-    sound = [label for label, words in told.items() if not words]
-    text = f"On {found['images']} images nothing speaks against {_names(sound) or 'none of them'}."
+    none = [label for label, scores in found["scale"].items() if not scores["1"]["correct"]]
+    sound = [label for label, words in told.items() if not words and label not in none]
+    text = f"On {found['images']} images nothing speaks against {_names(sound)}." \
+        if sound else f"Of {found['images']} images:"
+    text += f" No image holds for {_names(none)}." if none else ""
     for label, words in told.items():
         text += f" **{short(label)}**: {'; '.join(words)}." if words else ""
     return text

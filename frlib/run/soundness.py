@@ -24,7 +24,7 @@ from frlib.run.files import score
 MULTIPLES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # of the radius: 0 to 64/255 for 8/255
 FACTORS = (0.1, 1.0, 10.0)  # of the logits
 STEPS, RESTARTS = 50, 5  # of the stronger attacks
-CHECKED = ("at", "at-swa", "at-fr", "at-fr-swa")  # by default, where a preset has them
+CHECKED = ("at", "at-swa", "at-fr", "at-fr-swa", "at-sar", "at-sar-wa")  # where a preset has them
 PARTS = ("radius", "scale", "stronger")  # each of one network; "transfer" is of all of them
 
 
@@ -33,14 +33,14 @@ PARTS = ("radius", "scale", "stronger")  # each of one network; "transfer" is of
 def settings(config: Config, *, methods=None, images=None) -> dict:
     """What decides the numbers of `soundness`; None: as the preset has it. ValueError for a knob.
 
-    methods: those of CHECKED that the preset lists, by default, in smoke without averages. images:
-    as many test images as AutoAttack has, by default, and at most 1,000.
+    methods: those of CHECKED that the preset lists, by default, in smoke AT and AT-FR. images: as
+    many test images as AutoAttack has, by default, and at most 1,000.
     """
     few = config.preset_name == "smoke"
     listed = [c.method for c in evaluate_run.listed(config).values()]
     if methods is None:
-        methods = [m for m in CHECKED if m in listed and not (few and m.endswith("swa"))] \
-            or list(dict.fromkeys(listed))
+        checked = ("at", "at-fr") if few else CHECKED
+        methods = [m for m in checked if m in listed] or list(dict.fromkeys(listed))
     methods = a_list("methods", methods, tuple(METHODS))
     images = min(1000, config.aa_images or 1000) if images is None else images
     if type(images) is not int or images < 1:
