@@ -96,7 +96,7 @@ CUES = r"""() => {
   }
   const run = document.querySelector(".tag_injected-parameters")?.textContent || "";
   if (run.includes('preset = "smoke"'))
-    for (const output of document.querySelectorAll(".cell_output pre"))
+    for (const output of document.querySelectorAll(".cell_output"))
       if (/\d of \d+ right/.test(output.textContent)
           && !output.textContent.includes("smoke preset"))
         problems.push(`smoke numbers without their mark: ${output.textContent.slice(0, 40)}`);
