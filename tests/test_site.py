@@ -96,7 +96,7 @@ CUES = r"""() => {
   }
   const run = document.querySelector(".tag_injected-parameters")?.textContent || "";
   if (run.includes('preset = "smoke"'))
-    for (const output of document.querySelectorAll(".cell_output pre"))
+    for (const output of document.querySelectorAll(".cell_output"))
       if (/\d of \d+ right/.test(output.textContent)
           && !output.textContent.includes("smoke preset"))
         problems.push(`smoke numbers without their mark: ${output.textContent.slice(0, 40)}`);
@@ -286,6 +286,7 @@ def test_launch_buttons_open_the_sources(site):
 
 DOT = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
 WIDE = '<div style="width: 3000px">wide</div>'
+BOX = '<div class="bd-article" style="overflow-x: auto">'
 FAULTS = {
     "script": ('<script src="https://example.org/x.js"></script>', "request leaves the folder: h"),
     "picture": ('<img alt="a dot" src="gone.png">', "request failed: "),
@@ -306,15 +307,12 @@ FAULTS = {
     "pale": ('<p style="color: #999; background: #fff">x</p>', "light: contrast 2.85 "),
     "dark": ("<style>@media (prefers-color-scheme: dark) { p { background: #000; color: #333 } }"
              "</style><p>x</p>", "dark: contrast 1.66 "),
-    "unseen": ('<div class="bd-article" style="overflow-x: auto"><table><tr><td>'
-               f"{WIDE}</table></div>",
-               "390 px: table goes on unseen: "),
-    "verdict": ('<div class="bd-article" style="overflow-x: auto"><table class="claims"><tr><td>'
-                f"{WIDE}</table></div>", "390 px: verdicts are off the screen: "),
+    "unseen": (f'{BOX}<table><tr><td>{WIDE}</table></div>', "390 px: table goes on unseen: "),
+    "verdict": (f'{BOX}<table class="claims"><tr><td>{WIDE}</table></div>',
+                "390 px: verdicts are off the screen: "),
     "head": ('<div class="bd-article"><table id="t"><thead><tr><th></thead></table></div>',
              "390 px: column without a head: t"),
-    "figure": ('<div class="bd-article" style="overflow-x: auto"><figure style="width: 100px">'
-               f'<img alt="A dot" width="900" src="{DOT}"></figure></div>',
+    "figure": (f'{BOX}<figure style="width: 9px"><img alt="A dot" width="99" src="{DOT}">',
                "390 px: figure wider than its place: A dot"),
     "unmarked": ("<pre class='tag_injected-parameters'>preset = \"smoke\"</pre>"
                  "<div class='cell_output'><pre>at, clean: 3 of 8 right</pre></div>",

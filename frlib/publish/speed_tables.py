@@ -211,7 +211,7 @@ def _speed_train(stem: str, part: dict) -> str:
                       f"of {_rounds(rounds)} of {setting['timed_steps']} steps. A step "
                       f"needs {needed}. {_machine(part)}",
                       ["Model", "Loop", "Seconds a step", "Times as fast", "GFLOP/s",
-                       "% of product rate", *(["Peak, MiB"] if memory else [])], rows)
+                       "Share of product rate, %", *(["Peak, MiB"] if memory else [])], rows)
 
 
 def _speed_autoattack(stem: str, part: dict) -> str:
