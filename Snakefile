@@ -64,7 +64,8 @@ TRAINED = {page: [method for method in methods if method in SETTINGS.runs] for p
     "03_train_fr_swa": ["at", "at-fr"],
     "06_train_rivals": ["trades", "mart", "at-awp"],
 }.items()}
-REPORTS = ["04_attack_benchmark", "05_spectral_figures", "07_explore", "08_spectral_lens"]
+REPORTS = ["04_attack_benchmark", "05_spectral_figures", "07_explore", "08_spectral_lens",
+           "09_bring_your_own"]
 NOTEBOOKS = [*TRAINED, *REPORTS]
 LIBRARY = sorted(map(str, Path("frlib/publish").glob("*.py")))  # behind what a page shows
 SWEEP = [f"{RUNS}/results/{NAME}/{label}/seed{seed}.json" for label in config.get("labels", [])
@@ -254,6 +255,17 @@ rule lens:
     output:
         notebook=f"{RUNS}/notebooks/{NAME}/08_spectral_lens.ipynb",
     resources: **ON_GPU
+    shell:
+        PAPERMILL
+
+
+rule own:  # trains and judges in a folder of its own
+    input:
+        notebook="notebooks/09_bring_your_own.ipynb",
+        library=LIBRARY,
+    output:
+        notebook=f"{RUNS}/notebooks/{NAME}/09_bring_your_own.ipynb",
+    resources: **ON_CPU
     shell:
         PAPERMILL
 
