@@ -89,9 +89,10 @@ def methods() -> tuple[str, ...]:
     return tuple(METHODS)
 
 
-def trainings() -> tuple[str, ...]:
-    """The methods that are trained, not read from the training of another."""
-    return tuple(_methods().METHODS)
+def trainings(averaged: bool = False) -> tuple[str, ...]:
+    """The methods that are trained, not read from another; only those that keep an average."""
+    found = _methods().METHODS.items()
+    return tuple(name for name, method in found if method.averaged or not averaged)
 
 
 def networks() -> tuple[str, ...]:
