@@ -65,7 +65,7 @@ TRAINED = {page: [method for method in methods if method in SETTINGS.runs] for p
     "06_train_rivals": ["trades", "mart", "at-awp"],
 }.items()}
 REPORTS = ["04_attack_benchmark", "05_spectral_figures", "07_explore", "08_spectral_lens",
-           "10_is_it_the_spectrum"]
+           "09_bring_your_own", "10_is_it_the_spectrum"]
 NOTEBOOKS = [*TRAINED, *REPORTS]
 LIBRARY = sorted(map(str, Path("frlib/publish").glob("*.py")))  # behind what a page shows
 SWEEP = [f"{RUNS}/results/{NAME}/{label}/seed{seed}.json" for label in config.get("labels", [])
@@ -271,6 +271,17 @@ rule spectrum:
     output:
         notebook=f"{RUNS}/notebooks/{NAME}/10_is_it_the_spectrum.ipynb",
     resources: **ON_GPU
+    shell:
+        PAPERMILL
+
+
+rule own:  # trains and judges in a folder of its own
+    input:
+        notebook="notebooks/09_bring_your_own.ipynb",
+        library=LIBRARY,
+    output:
+        notebook=f"{RUNS}/notebooks/{NAME}/09_bring_your_own.ipynb",
+    resources: **ON_CPU
     shell:
         PAPERMILL
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from frlib import fast, models
+from frlib import data, evaluate, fast, losses, methods, models
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -80,6 +80,18 @@ def asked():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fast, "has_bfloat16", lambda device: False)
         yield real
+
+
+@pytest.fixture
+def registries():
+    """What a test registers is gone after it."""
+    every = (methods.METHODS, models.ARCHITECTURES, data.DATASETS, losses.TRANSFORMS,
+             evaluate.ATTACKS, evaluate.TITLES)
+    before = [dict(registry) for registry in every]
+    yield
+    for registry, entries in zip(every, before, strict=True):
+        registry.clear()
+        registry.update(entries)
 
 
 @pytest.fixture(scope="session")

@@ -431,3 +431,19 @@ def test_a_confined_attack_refuses_what_pgd_refuses(tiny, change, message):
     with pytest.raises(ValueError, match="divide uint8 images by 255"):
         subspace_pgd(tiny, torch.zeros(2, 1, 2, 2, dtype=torch.uint8), torch.zeros(2).long(),
                      project=lambda change: change, eps=0.1, step_size=0.1, steps=1)
+
+
+@pytest.mark.parametrize("attack", [attacks.fgsm, attacks.cw, attacks.pgd, attacks.subspace_pgd])
+def test_a_radius_is_a_number_or_a_text(tiny, attack):
+    x, y = torch.rand(3, 1, 2, 2), torch.tensor([0, 1, 0])
+    more = {} if attack is attacks.fgsm else {"steps": 2}
+    more |= {"project": lambda change: change} if attack is attacks.subspace_pgd else {}
+    found = [attack(tiny, x, y, eps=eps, **more, **({"step_size": step} if "steps" in more else {}),
+                    **({} if attack is attacks.fgsm
+                       else {"generator": torch.Generator().manual_seed(0)}))
+             for eps, step in (("8/255", "2/255"), (8 / 255, 2 / 255), ("0.03137254901960784",
+                                                                         2 / 255))]
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+    for eps in ("8", "8/0", "x", None):
+        with pytest.raises(ValueError, match=f"eps = {eps if eps == '8' else repr(eps)}: must be"):
+            attack(tiny, x, y, eps=eps, **more, **({"step_size": 0} if "steps" in more else {}))

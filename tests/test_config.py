@@ -263,6 +263,16 @@ def test_a_label_too_long_for_a_folder_is_refused():
         _ = load("smoke", milestones=[0.5] * 60, epochs=2).label
 
 
+def test_a_label_follows_its_preset_file(own_root):
+    """What was true of an older text of the file is not remembered."""
+    file = own_root / "moving.yaml"
+    file.write_text("preset: moving\nsettings: {epochs: 3}\n")
+    c = load("moving.yaml", epochs=3)
+    assert (c.label, c.result_label) == ("at", "at")
+    file.write_text("preset: moving\nsettings: {epochs: 4}\n")
+    assert (c.label, c.result_label) == ("at@epochs=3", "at@epochs=3")
+
+
 @pytest.mark.parametrize("label", ["", "fgsm", "at@epochs", "at@epochs=x", "at@eps=8", "at@=3"])
 def test_a_wrong_label_is_refused(label):
     with pytest.raises(ValueError, match="method = |epochs = |eps = |unknown parameter"):

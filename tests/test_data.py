@@ -1,6 +1,5 @@
 """The splits are the ones promised, the crops are real crops, and bad data is named."""
 
-import copy
 import re
 
 import numpy as np
@@ -265,8 +264,7 @@ def test_batches_flip_only_when_asked_to():
 # --- a data set of one's own
 
 
-def test_a_registered_data_set_is_one_like_any_other(monkeypatch, tmp_path):
-    monkeypatch.setattr(data, "DATASETS", copy.copy(data.DATASETS))
+def test_a_registered_data_set_is_one_like_any_other(registries, tmp_path):
     part = toy(10)
     with pytest.raises(ValueError, match="unknown dataset 'mine'"):
         load("mine", tmp_path, "train")

@@ -10,6 +10,7 @@ from torch import nn
 
 from frlib import attacks, evaluate, spectral
 from frlib.evaluate import accuracy, autoattack, correct, robust
+from frlib.run.files import score
 
 
 class ByPixel(nn.Module):
@@ -414,3 +415,35 @@ def test_autoattack_where_nothing_survives():
     wrong = lambda x: torch.eye(10)[torch.ones(len(x), dtype=torch.int64)]  # noqa: E731
     result = evaluate.autoattack(wrong, x, y, eps=8 / 255, batch_size=2, seed=0)
     assert not result.robust.any() and result.stages["square"] == 0
+
+
+# --- a model that is at hand
+
+
+def test_judge_gives_the_row_of_a_table_for_any_module(tiny):
+    x, y = torch.rand(12, 1, 2, 2), torch.arange(12) % 2
+    row = evaluate.judge(tiny, x, y, eps="8/255", name="line", seed=3)
+    assert (row["label"], row["seed"]) == ("line", 3)
+    assert list(row["scores"]) == ["clean", "fgsm", "pgd20", "cw"]
+    assert row["scores"]["clean"]["correct"] == evaluate.correct(tiny, x, y).sum()
+    attack = robust(tiny, x, y, lambda m, x, y: attacks.fgsm(m, x, y, eps=8 / 255))
+    assert row["scores"]["fgsm"] == score(attack)
+    assert evaluate.judge(tiny, x, y, eps=8 / 255)["scores"] == row["scores"]
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"model": lambda x: x}, "function given: judge takes an nn.Module"),
+    ({"eps": 8}, "eps = 8: must be in .*8/255"), ({"eps": "eight"}, "eps = 'eight': must be a num"),
+    ({"y": torch.zeros(2)}, "labels must be int64")])
+def test_judge_names_what_is_wrong_at_the_door(tiny, change, message):
+    given = {"model": tiny, "x": torch.rand(2, 1, 2, 2), "y": torch.tensor([0, 1]), **change}
+    with pytest.raises(ValueError, match=message):
+        evaluate.judge(**given)
+
+
+@pytest.mark.parametrize("wrong", [lambda x: x + 0.3, lambda x: x - 0.09, lambda x: x * torch.nan])
+def test_an_attack_that_leaves_the_ball_is_no_judge(tiny, wrong):
+    x = torch.full((2, 1, 2, 2), 0.05)
+    y = tiny(x).argmax(1)
+    with pytest.raises(ValueError, match="its images must be within eps = 0.1 of x, and in"):
+        evaluate.under_attack(tiny, x, y, lambda m, x, y, *, eps, generator: wrong(x), eps=0.1)

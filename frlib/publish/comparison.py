@@ -130,7 +130,7 @@ def as_text(results: dict, labels, base: str) -> str:
     wide = max(map(len, labels))
     lines = [" " * wide + "".join(f"{metric:>18}" for metric in heads(results))]
     for label, row in compared(results, labels, base).items():
-        cells = (row[metric]["accuracy"] for metric in METRICS)
+        cells = (found["accuracy"] for found in row.values())
         texts = (NOT_RUN if c is None else f"{100 * c['share']:.1f}" + (
             "" if c["spread"] is None else f" ± {100 * c['spread']:.1f}") for c in cells)
         lines.append(f"{label:<{wide}}" + "".join(f"{text:>18}" for text in texts))

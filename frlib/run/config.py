@@ -89,9 +89,10 @@ def methods() -> tuple[str, ...]:
     return tuple(METHODS)
 
 
-def trainings() -> tuple[str, ...]:
-    """The methods that are trained, not read from the training of another."""
-    return tuple(_methods().METHODS)
+def trainings(averaged: bool = False) -> tuple[str, ...]:
+    """The methods that are trained, not read from another; only those that keep an average."""
+    found = _methods().METHODS.items()
+    return tuple(name for name, method in found if method.averaged or not averaged)
 
 
 def networks() -> tuple[str, ...]:
@@ -246,16 +247,9 @@ class Config:
 
     def changed(self, names) -> str:
         """Which of these settings differ from the preset, as a label ends: "@epochs=3", or ""."""
-        preset = load(self.preset, method=self.method, seed=self.seed)
-        base = load(self.preset, method=self.method, seed=self.seed, recipe=self.recipe)
-        base = {**base.group("train", "judge"), "recipe": preset.recipe}
-        changes = ",".join(f"{k}={_text(v)}" for k, v in self.group("train", "judge").items()
-                           if k in names and v != base[k])
-        if len(changes) > LONGEST_LABEL:
-            raise ValueError(f"settings that differ from preset {self.preset_name} make a label of "
-                             f"{len(changes)} characters; a folder's name holds {LONGEST_LABEL}: "
-                             "write them into a preset of your own")
-        return "@" + changes if changes else ""
+        said = repr(GIVEN[self.preset]) if self.preset in GIVEN \
+            else _preset_file(self.preset).read_text()
+        return _changed(self, frozenset(names), said)
 
     @property
     def is_preset(self) -> bool:
@@ -272,6 +266,21 @@ FIELDS = {f.name: f for f in dataclasses.fields(Config)}
 PATHS = {"data_root": "data", "runs_dir": "runs"}  # folders, and what the pipeline calls them
 TRAINING, JUDGING = ({name for name, f in FIELDS.items() if f.metadata["group"] == group}
                      - {"method", "seed"} for group in ("train", "judge"))  # a label may change
+
+
+@functools.lru_cache(maxsize=1000)
+def _changed(config: Config, names: frozenset, said: str) -> str:
+    """`Config.changed`, remembered as long as the preset says the same, since it is asked often."""
+    preset = load(config.preset, method=config.method, seed=config.seed)
+    base = load(config.preset, method=config.method, seed=config.seed, recipe=config.recipe)
+    base = {**base.group("train", "judge"), "recipe": preset.recipe}
+    changes = ",".join(f"{k}={_text(v)}" for k, v in config.group("train", "judge").items()
+                       if k in names and v != base[k])
+    if len(changes) > LONGEST_LABEL:
+        raise ValueError(f"settings that differ from preset {config.preset_name} make a label of "
+                         f"{len(changes)} characters; a folder's name holds {LONGEST_LABEL}: "
+                         "write them into a preset of your own")
+    return "@" + changes if changes else ""
 
 
 def decides(key: str, method: str) -> bool:
@@ -509,7 +518,7 @@ def _preset_file(preset: str) -> Path:
 def _read_preset(path: Path) -> dict:
     """The checked `settings` of a preset file; ValueError naming the file."""
     try:
-        content = _parsed(path.read_text())
+        content = plain_yaml.read(path.read_text())
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not plain YAML: {error}") from error
     if not isinstance(content, dict) or set(content) != {"preset", "settings"} \
@@ -521,12 +530,6 @@ def _read_preset(path: Path) -> dict:
         return {key: _check(key, value) for key, value in content["settings"].items()}
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-
-
-@functools.lru_cache
-def _parsed(text: str):
-    """What a preset file says: a label asks twice at each look. Nobody may change it."""
-    return plain_yaml.read(text)
 
 
 def _check(key: str, value):

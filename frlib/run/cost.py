@@ -1,4 +1,4 @@
-"""What a run will cost, told before it starts, and how its process uses threads and memory."""
+"""What a run costs: memory, checked before it starts, and time; how it uses threads and memory."""
 
 from __future__ import annotations
 

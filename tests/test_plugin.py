@@ -1,0 +1,91 @@
+"""A reader's own file: a method, a network and an attack, trained, judged and shown like ours."""
+
+import pytest
+import torch
+
+from frlib import evaluate, methods, models
+from frlib.__main__ import main
+from frlib.publish import comparison
+from frlib.run import config, files, sweep
+
+MINE = """
+from torch import nn
+from frlib import evaluate, losses, methods, models
+
+class Net(nn.Module):
+    def __init__(self, num_classes, mean, std):
+        super().__init__()
+        self.net = nn.Sequential(nn.Conv2d(3, 4, 3, 4), nn.BatchNorm2d(4), nn.Flatten(),
+                                 nn.Linear(256, num_classes))
+
+    def forward(self, x):
+        return self.net(x)
+
+def loss(model, x, x_adv, y, settings, epoch):
+    clean, adv = losses.cross_entropy(model(x), y), losses.cross_entropy(model(x_adv), y)
+    return clean + settings.beta * adv, {"loss_mine": clean + settings.beta * adv}
+
+methods.register("mine", methods.Method("both", methods.pgd, loss, averaged="mine-swa"))
+models.register("my-net", Net)
+evaluate.register_attack("brighter", lambda model, x, y, *, eps, generator: (x + eps).clamp(max=1),
+                         "brighter")
+"""
+PRESET = """preset: plugged
+settings:
+  {dataset: digits, train_size: 32, batch_size: 16, model: my-net, epochs: 2, steps: 1, threads: 1,
+   curve_images: 8, curve_steps: 1, judge_images: 8, aa_images: 2, swa_start: 0.5, plugin: mine.py}
+"""
+
+
+@pytest.fixture(autouse=True)
+def plugged(own_root, registries, monkeypatch):
+    config._import.cache_clear()
+    (own_root / "mine.py").write_text(MINE)
+    (own_root / "plugged.yaml").write_text(PRESET)
+    monkeypatch.setattr(evaluate, "autoattack", lambda model, x, y, **_: evaluate.AutoAttackResult(
+        evaluate.correct(model, x, y), x, {}, []))
+
+
+def test_commands_train_and_judge_what_a_file_registers(tmp_path, capsys):
+    for step, run in (("train", "mine@beta=0.5"), ("judge", "mine@beta=0.5"),
+                      ("judge", "mine-swa@beta=0.5")):
+        assert main([step, "--plugin", "mine.py", "--preset", "plugged.yaml", "--run", run,
+                     "--runs-dir", str(tmp_path)]) == 0, capsys.readouterr().err
+    assert "mine@beta=0.5, both: " in capsys.readouterr().out
+    found = {label: {0: files.read_json(tmp_path / f"results/plugged/{label}/seed0.json")}
+             for label in ("mine@beta=0.5", "mine-swa@beta=0.5")}
+    one, average = (by_seed[0] for by_seed in found.values())
+    assert list(one["scores"]) == ["clean", "fgsm", "pgd20", "cw", "brighter", "aa"]
+    assert (one["checkpoint"], average["checkpoint"]) == ("best", "swa-last")
+    assert "loss_mine" in one["history"][0] and "swa_val_pgd" in one["history"][1]
+    table = comparison.table(found, list(found), "mine@beta=0.5")
+    assert "brighter" in table and table.count("<td>minus mine@beta=0.5</td>") == 1
+    own = evaluate.judge(models.create("my-net"), torch.rand(8, 3, 32, 32), torch.arange(8) % 10)
+    assert own["scores"].keys() == one["scores"].keys() - {"aa"}
+    assert "not run" in comparison.table({**found, "own": {0: own}}, [*found, "own"], "own")
+
+
+def test_a_preset_brings_its_file_along(tmp_path):
+    settings = config.load("plugged.yaml", method="mine-swa")
+    assert settings.trained_as == "mine" and settings.label == "mine-swa"
+    assert config.decides("beta", "mine") and not config.decides("beta", "at")
+    assert 'plugin="mine.py"' in sweep.pipeline(settings, ["mine"], [0])
+    with pytest.raises(ValueError, match="recipe = 'official': only for at, "):
+        config.load("plugged.yaml", method="mine", recipe="official")
+
+
+@pytest.mark.parametrize(("file", "text", "message"), [
+    ("gone.py", None, "plugin: there is no .*gone.py"), ("mine.txt", "", "not a Python file"),
+    ("again.py", MINE.replace('"mine",', '"at",'), "method 'at' is registered already")])
+def test_a_file_that_cannot_be_imported_is_named(own_root, capsys, file, text, message):
+    if text is not None:
+        (own_root / file).write_text(text)
+    assert main(["train", "--plugin", file, "--run", "mine"]) == 1
+    with pytest.raises((OSError, ValueError), match=message):
+        config.load_plugin(file)
+
+
+def test_without_the_file_its_names_are_unknown():
+    with pytest.raises(ValueError, match="method = 'mine': choose one of natural, at, "):
+        config.load("smoke", method="mine")
+    assert "mine" not in methods.METHODS

@@ -1,0 +1,46 @@
+"""Names and what they stand for: taken ones are refused, ours stay, a notebook's are replaced."""
+
+import pytest
+
+from frlib import data, evaluate, losses, methods, models
+
+METHOD = methods.Method("mine", None, methods.cross_entropy)
+REGISTER = {
+    "method": (methods.register, METHOD, "at"),
+    "model": (models.register, lambda num_classes, mean, std: None, "resnet18"),
+    "dataset": (data.register, lambda root, train, download: None, "digits"),
+    "transform": (losses.register_transform, lambda difference: difference.sum(), "class"),
+    "attack": (evaluate.register_attack, lambda model, x, y, *, eps, generator: x, "pgd20"),
+}
+
+
+@pytest.mark.parametrize("kind", REGISTER)
+def test_a_taken_name_is_refused_and_a_readers_own_is_replaced(registries, kind):
+    register, entry, ours = REGISTER[kind]
+    register("mine", entry)
+    with pytest.raises(ValueError, match=f"{kind} 'mine' is registered already; replace=True"):
+        register("mine", entry)
+    register("mine", entry, replace=True)  # as a cell does that is run again
+    for name in (ours, "../at", "at,x", "", 3):  # stored numbers were made by ours
+        with pytest.raises(ValueError, match=f"{kind} {name!r}"):
+            register(name, entry, replace=True)
+
+
+@pytest.mark.parametrize(("name", "averaged"), [("at-swa", ""), ("mine", "at-fr"), ("mine", "mine"),
+                                                ("mine", "at-swa")])
+def test_the_names_of_averages_are_taken_too(registries, name, averaged):
+    method = methods.Method("mine", None, methods.cross_entropy, averaged=averaged)
+    with pytest.raises(ValueError, match=f"'{averaged or name}' is registered already"):
+        methods.register(name, method)
+    assert methods.readings() == {k: v for k, v in methods.readings().items() if k != "mine"}
+
+
+def test_autoattack_and_clean_are_no_names_of_attacks(registries):
+    for name in ("aa", "clean"):
+        with pytest.raises(ValueError, match=f"attack '{name}' is registered already"):
+            evaluate.register_attack(name, lambda *_, **__: None)
+
+
+def test_an_unknown_name_names_the_choices():
+    with pytest.raises(ValueError, match="unknown method 'fr': choose one of natural, at, at-fr"):
+        methods.METHODS.find("fr")
