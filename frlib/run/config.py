@@ -348,22 +348,28 @@ def load_plugin(path: str | Path | None) -> None:
     """Import a Python file of a reader's own, once; "" and None: none.
 
     It registers methods, networks, data sets or attacks (`register` of `frlib.methods`,
-    `frlib.models` and `frlib.data`, `frlib.evaluate.register_attack`). FileNotFoundError when it is
-    neither below the project's root nor in the current folder.
+    `frlib.models` and `frlib.data`, `frlib.evaluate.register_attack`). ValueError for one that is
+    neither below the project's root nor in the current folder, or no Python file.
     """
-    if path:
+    if path is None or path == "":
+        return
+    shown = f"plugin = {SHOWN.repr(path)}"
+    if not isinstance(path, str | Path):
+        raise ValueError(f"{shown}: must be the path of a Python file")
+    try:
         places = [resolve(str(path)), Path(path).expanduser().absolute()]
-        found = next((place for place in places if place.is_file()), None)
-        if found is None:
-            raise FileNotFoundError(f"plugin: there is no {' and no '.join(map(str, places))}")
-        _import(found.resolve())
+        found = next((place.resolve() for place in places if place.is_file()), None)
+    except (OSError, RuntimeError, ValueError):  # a name that no file can have
+        found = None
+    if found is None or found.suffix != ".py":
+        raise ValueError(f"{shown}: there is no such Python file, neither in {project_root()} nor "
+                         "in the current folder")
+    _import(found)
 
 
 @functools.cache
 def _import(path: Path) -> None:
     spec = importlib.util.spec_from_file_location(f"frlib_plugin_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"plugin {path}: not a Python file, whose name ends in .py")
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
