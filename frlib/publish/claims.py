@@ -14,13 +14,13 @@ import yaml
 
 from frlib.publish import comparable
 from frlib.publish.statistics import LEVEL, paired_interval, rank_test, sign_flip
-from frlib.run.figures import BANDS
 from frlib.run.files import unpack_flags
 
 VERDICTS = ("reproduced", "contradicted", "smaller than published", "cannot be decided here",
             "not run")
 REPRODUCED, CONTRADICTED, SMALLER, UNDECIDED, NOT_RUN = VERDICTS
 TABLE1_METHOD = {"natural": "natural", "robust": "at"}
+ENERGY = ("low", "middle", "high")  # the bands of a result's "shares", in their order
 
 
 @functools.cache
@@ -50,7 +50,7 @@ def _compared(statement: dict, results: dict) -> list[dict | None]:
         _alike(statement["id"], results, greater, *than)
         if metric == "roughness":
             return [_ranks(results, greater, other) for other in than]
-        if metric in BANDS:
+        if metric in ENERGY:
             return [_energies(results, (greater, metric), (other, metric)) for other in than]
         left = _per_image(results, greater, metric)
         if "than_value" in test:
@@ -229,7 +229,7 @@ def _paired(left: dict, right: dict, than: str = "") -> dict | None:
 
 def _energies(results, left, right) -> dict | None:
     """Two (model, band) shares of an attack's energy, image by image; p is of the sign test."""
-    shares = [{seed: np.asarray(rows)[:, BANDS.index(band)] for seed, rows in
+    shares = [{seed: np.asarray(rows)[:, ENERGY.index(band)] for seed, rows in
                find(results, "lens", "shares", model).items()} for model, band in (left, right)]
     found = _paired(*shares, than=right[0] if right[0] != left[0] else right[1])
     if found is None:
