@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from frlib import models
 from frlib.run import evaluate_run, published
 from frlib.run.config import METHODS, Config, project_root, resolve
-from frlib.run.files import atomic, file_checksum, read_json, read_tensors, write_json
+from frlib.run.files import atomic, file_checksum, read_json, write_json
 from frlib.run.folder import open_run
 
 log = logging.getLogger("frlib")
@@ -36,12 +36,9 @@ def weights_of(config: Config) -> dict[str, torch.Tensor]:
     if read_json(path).get("checkpoint_sha256") != checksum:
         raise ValueError(f"{path} is of other weights than the run's; judge "
                          f"{config.result_label} again with --redo")
-    which = METHODS[config.method][1]
-    saved = read_tensors(open_run(config).checkpoint(evaluate_run.FILE.get(which, which)))
-    saved = saved["average"] if which == "swa-last" else saved["state_dict"]
-    return {name.removeprefix("module."): tensor.float().contiguous()
-            for name, tensor in saved.items()
-            if name != "n_averaged" and not name.endswith("num_batches_tracked")}
+    weights = evaluate_run.load_weights(open_run(config), METHODS[config.method][1])
+    return {name: tensor.float().contiguous() for name, tensor in weights.items()
+            if not name.endswith("num_batches_tracked")}
 
 
 def export(config: Config, folder: str | Path) -> dict:
