@@ -8,7 +8,7 @@ import torch
 from frlib import train
 from frlib.__main__ import main
 from frlib.publish import photographs
-from frlib.run import config, evaluate_run, export, files, published
+from frlib.run import config, evaluate_run, export, files, folder, published
 
 TINY = """preset: weighed
 settings: {runs: [at], threads: 1, dataset: digits, train_size: 64, flip: false, normalise: true,
@@ -39,7 +39,7 @@ def test_an_exported_run_loads_as_any_published_network(judged, tmp_path, label,
     assert main(arguments) == 1 and "--out: must name" in capsys.readouterr().err
     assert main([*arguments, "--out", str(tmp_path)]) == 0
     c = judged.sibling(label)
-    own = evaluate_run.load_model(train.open_run(c), config.METHODS[label][1])
+    own = evaluate_run.load_model(folder.open_run(c), config.METHODS[label][1])
     x = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     about = files.read_json(tmp_path / f"{label}-seed0.json")
     for name, checksum in about["files"].items():
@@ -84,7 +84,7 @@ def test_weights_are_published_beside_their_result_and_read_back(judged, own_roo
     assert file.stat().st_size < 3_000_000
     x = torch.rand(3, 3, 32, 32)
     for label in ("at", "at-swa"):
-        own = evaluate_run.load_model(train.open_run(judged.sibling(label)),
+        own = evaluate_run.load_model(folder.open_run(judged.sibling(label)),
                                       config.METHODS[label][1])
         assert torch.equal(export.published_model("weighed", label)(x), own(x))
     file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0\1")

@@ -196,7 +196,7 @@ def test_a_checkpoint_from_elsewhere_is_judged_as_a_run_of_ours_is(settings):
     collected = book_tables.collect("judged", path.parents[2])
     assert list(collected) == ["at", result["label"]] == list(book_tables.bars(collected))
     assert "resnet8-16 on digits" in book_tables.table2("judged", collected)
-    assert f"`{result['label']}`" in book_tables.provenance("judged", collected)
+    assert f">{result['label']}</a>" in book_tables.provenance("judged", collected)
     both = {"at": ours, result["label"]: result}
     for table in (views.benchmark_table, views.masking_table, views.overfitting_table):
         assert result["label"] in table(both, "judged")

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from frlib import data, train
-from frlib.run import config, evaluate_run, files, folder, provenance
+from frlib.run import config, evaluate_run, files, folder, provenance, training
 
 PRESET = """preset: of-images
 settings:
@@ -188,7 +188,7 @@ def test_a_run_does_not_change_its_device(tmp_path, settings, monkeypatch):
             train.train(settings(root))
     last = folder.open_run(settings(root)).dir / "last.pt"
     saved = torch.load(last)
-    assert saved["place"] == {"device": "cpu", **train.FLOAT32}
+    assert saved["place"] == {"device": "cpu", **training.FLOAT32}
     torch.save(saved | {"place": {"device": "cuda", "attack_precision": "bfloat16"}}, last)
     with pytest.raises(RuntimeError, match="begun on cuda, attacks in bfloat16 and updates "
                                            "in float32; on cpu, attacks in float32 and updates in "

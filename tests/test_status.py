@@ -12,27 +12,27 @@ SCORE = files.score([True, False])
 
 
 @pytest.fixture
-def stored(own_root):
+def stored(tmp_path, monkeypatch):
     """Writes a result below results/ and gives back its file's name."""
+    monkeypatch.setenv("FRLIB_ROOT", str(tmp_path))
+
     def store(preset, label, seed=0, **more):
-        path = own_root / "results" / preset / label / f"seed{seed}.json"
+        path = tmp_path / "results" / preset / label / f"seed{seed}.json"
         files.write_json(path, {"preset": preset, "label": label, "seed": seed,
                                 "scores": {"clean": SCORE}, **more})
-        return str(path.relative_to(own_root))
-    yield store
-    for path in (own_root / "results").rglob("seed*.json"):
-        path.unlink()
+        return str(path.relative_to(tmp_path))
+    return store
 
 
 @pytest.mark.parametrize(("numerics", "stale"), [
     ({"train": 3, "judge": 1}, []), ({"judge": 1}, []),
     ({"train": 1, "judge": 1}, ["train 1 -> 3: crops; no"]),
     (None, ["made before numerics had versions"])])
-def test_a_stale_result_says_why(stored, own_root, monkeypatch, numerics, stale):
+def test_a_stale_result_says_why(stored, tmp_path, monkeypatch, numerics, stale):
     monkeypatch.setitem(provenance.NUMERICS, "train", 3)
     monkeypatch.setitem(provenance.CHANGES, "train", {2: "crops", 3: "no"})
     name = stored("own", "at", **({"numerics": numerics} if numerics else {}))
-    found = status(own_root / "results")
+    found = status(tmp_path / "results")
     assert found["results"] == 1 and found["stale"] == bool(stale)
     assert found["files"] == [{"preset": "own", "label": "at", "seed": 0, "stale": stale,
                                "numerics": numerics or {}, "file": name}]

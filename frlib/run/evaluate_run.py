@@ -90,8 +90,9 @@ def trained_checksum(config: Config) -> str:
         else file_checksum(run.checkpoint(which))
     stored = read_json(run.dir / "finished.json").get("checkpoints", {})
     if stored.get(which, checksum) != checksum:
-        raise ValueError(f"{run.dir}: {which} is not what the training wrote: its SHA-256 is not "
-                         f"in finished.json; delete {run.dir} and train again")
+        name = "last.pt (its average)" if which == "swa-last" else f"{which}.pt"
+        raise ValueError(f"{run.dir / name} is not what the training wrote: its SHA-256 is not in "
+                         f"finished.json; delete {run.dir} and train again")
     return checksum
 
 
