@@ -270,7 +270,8 @@ def test_of_several_networks_one_is_read_and_said(tmp_path, weights, caplog):
     (lambda path, model: torch.save(model, path), "frlib.models.BasicBlock.*state_dict.. alone"),
     (lambda path, model: torch.save({"epoch": 3, "loss": 0.5}, path), "its keys: 'epoch', 'loss'"),
 ])
-@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:unclosed file")
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning",
+                            "ignore:.*torch.jit:DeprecationWarning", "ignore:unclosed file")
 def test_a_file_that_is_something_else_is_told_what_it_is(tmp_path, write, message):
     path = tmp_path / "weights.pt"
     write(path, create("resnet8-16"))

@@ -107,7 +107,7 @@ def table(results: dict, labels, base: str, preset: str = "", metrics=None) -> s
         found = [difference(view, label, base, metric) for metric, view in head.values()]
         if label != base and any(found):
             rows.append([f"minus {base}", *map(_change, found)])
-    return html_table(preset, ["", *head], rows, caption=(
+    return html_table(preset, ["Run", *head], rows, caption=(
         "Accuracy in % with the 95 % interval over images; differences in points, paired image by "
         "image, with their 95 % interval and p."))
 

@@ -110,7 +110,7 @@ def gap_table(results: dict, labels, preset: str) -> str:
         rows.append([label, *(percent(c["share"], c["low"], c["high"]) if c else NOT_RUN
                               for c in cells), points(*lost) if lost else NOT_RUN,
                      f"{row['pgd20'] - row['aa']:+.2f}" if row else NONE])
-    return html_table(preset, ["", *titles().values(), "PGD-20 minus AutoAttack", "in the paper"],
+    return html_table(preset, ["Run", *titles().values(), "PGD-20 minus AutoAttack", "in the paper"],
                       rows, caption=f"All on {_first(count)}: accuracy in %, differences in "
                       "points, with 95 % intervals.")
 
@@ -143,7 +143,7 @@ def stages_table(results: dict, labels, preset: str) -> str:
     columns = list(dict.fromkeys(name for rows in found.values() for s in rows for name in s))
     rows = [[label, *(" / ".join(str(s.get(name, NONE)) for s in each) or NOT_RUN
                       for name in columns or [""])] for label, each in found.items()]
-    return html_table(preset, ["", *(columns or ["AutoAttack"])], rows, caption=(
+    return html_table(preset, ["Run", *(columns or ["AutoAttack"])], rows, caption=(
         "Images that are still right after each stage, seed by seed; each stage attacks what the "
         "one before has left."))
 
