@@ -110,9 +110,9 @@ def gap_table(results: dict, labels, preset: str) -> str:
         rows.append([label, *(percent(c["share"], c["low"], c["high"]) if c else NOT_RUN
                               for c in cells), points(*lost) if lost else NOT_RUN,
                      f"{row['pgd20'] - row['aa']:+.2f}" if row else NONE])
-    return html_table(preset, ["Run", *titles().values(), "PGD-20 minus AutoAttack", "in the paper"],
-                      rows, caption=f"All on {_first(count)}: accuracy in %, differences in "
-                      "points, with 95 % intervals.")
+    head = ["Run", *titles().values(), "PGD-20 minus AutoAttack", "in the paper"]
+    return html_table(preset, head, rows, caption=(
+        f"All on {_first(count)}: accuracy in %, differences in points, with 95 % intervals."))
 
 
 def gains_table(results: dict, labels, base: str, preset: str) -> str:
