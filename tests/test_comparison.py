@@ -36,6 +36,16 @@ def test_accuracies_are_means_over_seeds_and_differences_are_paired(results):
         comparison.compared(results, ["at", "at-fr"], "mart")
 
 
+def test_two_values_of_a_swept_setting_are_compared_what_no_label_says_is_not():
+    swept = {f"at-fr@fr_lambda={value}": {0: {**result("at-fr", clean=20), "config": {
+        "method": "at-fr", "fr_lambda": value}}} for value in (0.01, 1.0)}
+    low, high = swept
+    assert comparison.difference(swept, high, low, "clean")["p"] == 1
+    swept[high][0]["config"]["epochs"] = 3
+    with pytest.raises(ValueError, match="of two experiments: epochs = "):
+        comparison.difference(swept, high, low, "clean")
+
+
 def test_table_csv_and_trade_off_show_the_same_numbers(results):
     table = comparison.table(results, ["at", "at-fr"], "at", metrics=("clean", "aa"))
     assert "<td>52.5 [" in table and "(2 seeds)" in table and "<td>minus at</td>" in table

@@ -105,7 +105,7 @@ def difference(results: dict, label: str, base: str, metric: str) -> dict | None
     """What a label has over another under an attack, image by image, as in `evidence`; None where
     one was not run. Raises ValueError when they have different test images."""
     ours, theirs = comparable.changed(label), comparable.changed(base)
-    _alike(f"{label} minus {base}", results, label, base, but=ours ^ theirs)
+    _alike(f"{label} minus {base}", results, label, base, but=ours | theirs)
     return _paired(_flags(results, label, "scores", metric),
                    _flags(results, base, "scores", metric), than=base)
 
