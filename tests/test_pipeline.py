@@ -27,8 +27,9 @@ def test_make_passes_the_name_of_a_folder_as_text(name):
 
 def test_the_pipeline_passes_it_on_and_refuses_what_was_read_as_a_number():
     def plan(*given):
-        return subprocess.run([sys.executable, "-m", "snakemake", "-n", "-p", "--config", *given],
-                              cwd=REPO, text=True, capture_output=True, timeout=120)
+        # --forceall: plans the same whether or not something was already made in this folder
+        return subprocess.run([sys.executable, "-m", "snakemake", "-n", "-p", "--forceall",
+                               "--config", *given], cwd=REPO, text=True, capture_output=True, timeout=120)
     planned = plan('data=["2024_01"]', "runs=my runs")
     assert planned.returncode == 0, planned.stderr
     for part in ("--data-root 2024_01 --runs-dir 'my runs'",
