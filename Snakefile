@@ -16,6 +16,7 @@ from shlex import quote
 from frlib.run import config as settings
 from frlib.publish import book_tables
 from frlib.run import evaluate_run, figures, soundness
+from frlib.run.settings import PATHS
 
 PRESET = config.get("preset", "smoke")
 
@@ -32,7 +33,7 @@ def given(name):
 
 PLUGIN = config.get("plugin", "")  # plugin=FILE: a reader's own methods, networks, data, attacks
 SETTINGS = settings.load(PRESET, plugin=PLUGIN or None,
-                         **{key: given(name) for key, name in settings.PATHS.items()})
+                         **{key: given(name) for key, name in PATHS.items()})
 DATA, RUNS = SETTINGS.data_root, SETTINGS.runs_dir
 settings.check_labels(SETTINGS)
 NAME = SETTINGS.preset_name

@@ -22,7 +22,9 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from frlib import attacks, data, evaluate, fast, losses, methods, models, train
 from frlib.run import config, cost
 from frlib.run.files import pack_flags, read_json, write_json
+from frlib.run.places import resolve
 from frlib.run.provenance import provenance
+from frlib.run.settings import networks
 
 HERE = Path(__file__).resolve().parent
 METHODS = ("at", "at-fr", "trades", "mart")
@@ -51,7 +53,7 @@ class Emulated(TorchDispatchMode):
 def main(arguments: list[str] | None = None) -> int:
     given = _parse(arguments)
     cost.settle(given.threads)
-    test = data.load(given.dataset, config.resolve(given.data_root), "test").take(given.images)
+    test = data.load(given.dataset, resolve(given.data_root), "test").take(given.images)
     x, y = test.x, test.labels
     first = settings("at", given.seeds[0], "float32", given)
     keys = ("model", "train_size", "epochs", "batch_size", "eps", "step_size", "steps")
@@ -84,7 +86,7 @@ def _parse(arguments):
         choices=("attacks", "inner", "training"), help="what to measure (default: all); the file "
         "keeps the other parts")
     add("--methods", nargs="+", choices=METHODS, default=METHODS, help="of the attacked networks")
-    add("--model", choices=config.networks(), help="default: the preset's, as the next two")
+    add("--model", choices=networks(), help="default: the preset's, as the next two")
     add("--train-size", type=int, help="training images")
     add("--epochs", type=int, help="of a training")
     add("--seeds", type=int, nargs="+", default=(0, 1, 2), help="of the trainings (0 1 2)")
@@ -126,7 +128,7 @@ def network(method: str, seed: int, precision: str, given):
     with patch.object(fast, "has_bfloat16", lambda device: half), \
             bfloat16() if half else nullcontext():
         run = train.train(own)
-    classes = len(data.load(given.dataset, config.resolve(given.data_root), "test").classes)
+    classes = len(data.load(given.dataset, resolve(given.data_root), "test").classes)
     model = models.create(own.model, num_classes=classes)
     return models.load_checkpoint(model, run.checkpoint("last")).eval(), own
 

@@ -27,7 +27,9 @@ from frlib import data, evaluate, models, train
 from frlib.publish.speed_tables import named, ratios, spread
 from frlib.run import config, cost
 from frlib.run.files import pack_flags, read_json, write_json
+from frlib.run.places import resolve
 from frlib.run.provenance import provenance
+from frlib.run.settings import networks
 
 HERE = Path(__file__).resolve().parent
 MODELS = {"train": ("resnet18-16", "resnet18-32", "resnet18"),
@@ -65,7 +67,7 @@ def _parse(arguments):
     add("--data-root", help="folder of the official CIFAR-10; without it, scikit-learn's digits")
     add("--dataset", choices=("cifar10", "digits"), help="default: cifar10 if --data-root is given")
     add("--only", choices=("train", "autoattack"), help="measure this part, keep the other")
-    add("--models", nargs="+", choices=config.networks(), help="default: three sizes of ResNet-18; "
+    add("--models", nargs="+", choices=networks(), help="default: three sizes of ResNet-18; "
         "for AutoAttack, resnet8-16 and resnet18-16")
     add("--device", choices=("cpu", "cuda"), default="cpu")
     add("--threads", type=int, default=2, help="of torch on the CPU (default 2)")
@@ -97,7 +99,7 @@ def training_rounds(name: str, given):
     """Measure the variants of one network's training step; gives the results after every round."""
     settings = config.Config(method="at", model=name, dataset=given.dataset, device=given.device,
                              batch_size=given.batch_size)
-    split = data.load(given.dataset, config.resolve(given.data_root), "train")
+    split = data.load(given.dataset, resolve(given.data_root), "train")
     split = split.take(given.steps * given.batch_size)
     if len(split) < given.steps * given.batch_size:
         raise ValueError(f"{given.steps} steps of {given.batch_size} images: {given.dataset} has "
@@ -138,7 +140,7 @@ def training_rounds(name: str, given):
 def training_loop(variant: str, name: str, settings, given):
     """What a worker does when asked: one pass; gives seconds, its loss and the peak of memory."""
     settle(given, fast=variant in OURS)
-    split = data.load(given.dataset, config.resolve(given.data_root), "train")
+    split = data.load(given.dataset, resolve(given.data_root), "train")
     split = split.take(given.steps * given.batch_size).to(given.device)
     torch.manual_seed(0)  # the same weights for every variant
     model = models.create(name, num_classes=len(split.classes)).to(given.device)
@@ -273,7 +275,7 @@ def robust_run(name: str, given):
     settings = config.load(given.preset, method="at", model=name, dataset=given.dataset,
                            data_root=given.data_root, runs_dir=given.runs_dir,
                            device=given.device, threads=given.threads)
-    split = data.load(given.dataset, config.resolve(given.data_root), "train")
+    split = data.load(given.dataset, resolve(given.data_root), "train")
     settings = dataclasses.replace(settings, train_size=min(settings.train_size, len(split)))
     print(f"{name}: adversarial training, unless it is in {given.runs_dir}", flush=True)
     return settings, train.train(settings).checkpoint("best")
@@ -281,7 +283,7 @@ def robust_run(name: str, given):
 
 def robust_model(name: str, path, given):
     """(network, test images): what is attacked."""
-    test = data.load(given.dataset, config.resolve(given.data_root), "test")
+    test = data.load(given.dataset, resolve(given.data_root), "test")
     test = test.take(given.images).to(given.device)
     model = models.create(name, num_classes=len(test.classes))
     return models.load_checkpoint(model, path).to(given.device).eval(), test

@@ -24,6 +24,9 @@ from frlib.run import (
     training,
 )
 from frlib.run.files import atomic, read_json, write_json
+from frlib.run.labels import parse_label
+from frlib.run.places import project_root, resolve
+from frlib.run.presets import load_plugin
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -53,15 +56,15 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if given.step != "train" and distributed.asked() > 1:
             raise ValueError(f"{given.step}: one process does it; only train is for torchrun")
-        config.load_plugin(given.plugin)
+        load_plugin(given.plugin)
         if given.step == "status":
             from frlib.publish import status  # here and below: training and judging need no pages
 
-            folders = config.resolve(given.runs_dir) / "results", config.project_root() / "results"
+            folders = resolve(given.runs_dir) / "results", project_root() / "results"
             found = status.status(*folders, preset=Path(given.preset or "").stem)
             print(json.dumps(found, indent=1) if given.json else status.as_text(found))
             return 0
-        label = config.parse_label(given.label or given.run)
+        label = parse_label(given.label or given.run)
         settings = config.load(given.preset or "smoke", seed=given.seed, data_root=given.data_root,
                                runs_dir=given.runs_dir, plugin=given.plugin or None, **label)
         if given.step == "train":
@@ -86,13 +89,13 @@ def main(arguments: list[str] | None = None) -> int:
             from frlib.publish import book_tables, notebook_views
 
             name, _ = notebook_views.shown(settings)
-            book_tables.write_pages(config.resolve(given.out or "book/generated"), name,
-                               config.resolve(given.runs_dir) / "results",
-                               config.project_root() / "results")
+            book_tables.write_pages(resolve(given.out or "book/generated"), name,
+                               resolve(given.runs_dir) / "results",
+                               project_root() / "results")
         else:
             export.add_weights(settings)
-            publish(config.resolve(given.runs_dir) / "results" / settings.preset_name,
-                    config.project_root() / "results" / settings.preset_name)
+            publish(resolve(given.runs_dir) / "results" / settings.preset_name,
+                    project_root() / "results" / settings.preset_name)
     except (ValueError, OSError, RuntimeError, FloatingPointError, MemoryError,
             yaml.YAMLError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -106,9 +109,9 @@ def run_sweep(base, vary, seeds: list[int], jobs: int) -> None:
 
     wanted = sweep.labels(base, sweep.parse_vary(vary))
     command = sweep.pipeline(base, wanted, seeds, jobs=jobs)
-    if subprocess.run(command, cwd=config.project_root()).returncode:
+    if subprocess.run(command, cwd=project_root()).returncode:
         raise RuntimeError("the sweep has not finished; the same command goes on with it")
-    folder = config.resolve(base.runs_dir) / "results"
+    folder = resolve(base.runs_dir) / "results"
     found = book_tables.collect(base.preset_name, folder)
     found = {label: {seed: result for seed, result in found[label].items() if seed in seeds}
              for label in wanted}

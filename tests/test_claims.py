@@ -11,6 +11,7 @@ from frlib.publish import book_tables, claims
 from frlib.publish.claims import paper
 from frlib.run import config
 from frlib.run.files import read_json
+from frlib.run.settings import FIELDS
 
 REPO = Path(__file__).resolve().parents[1]
 PAGES = [*sorted((REPO / "book").glob("*.md")), *sorted((REPO / "notebooks").glob("*.ipynb"))]
@@ -196,7 +197,7 @@ def test_a_measured_detail_is_one_change_to_its_base():
             runs.append(entry["run"])
             base, at, change = entry["run"].partition("@")
             assert (base, at) == (entry["base"], "@") and "," not in change
-            assert change.partition("=")[0] in config.FIELDS
+            assert change.partition("=")[0] in FIELDS
             assert config.load("small", **config.parse_label(entry["run"])).label == entry["run"], \
                 "the setting differs from the preset's, and is written as a label has it"
     preset = yaml.safe_load((REPO / "notebooks" / "presets" / "small.yaml").read_text())

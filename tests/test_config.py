@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from frlib.run import config
+from frlib.run import config, labels, places, presets
 from frlib.run.config import Config, from_parameters, load, parse_label
 
 
@@ -239,7 +239,7 @@ def test_a_knob_goes_to_those_that_it_decides_something_of(base, label, sibling)
 def test_a_results_label_says_how_it_was_judged_and_reads_back(changes, label, run):
     c = load("smoke", **changes)
     assert (c.result_label, c.of(c.trained_as).label) == (label, run)
-    assert config.run_label(label) == run
+    assert labels.run_label(label) == run
     assert load("smoke", **{**changes, **parse_label(label)}) == c
 
 
@@ -264,12 +264,14 @@ def test_a_label_too_long_for_a_folder_is_refused():
 
 
 def test_a_label_follows_its_preset_file(own_root):
-    """What was true of an older text of the file is not remembered."""
+    """A run keeps its label; the next to be loaded compares with the file's new text."""
     file = own_root / "moving.yaml"
     file.write_text("preset: moving\nsettings: {epochs: 3}\n")
     c = load("moving.yaml", epochs=3)
     assert (c.label, c.result_label) == ("at", "at")
     file.write_text("preset: moving\nsettings: {epochs: 4}\n")
+    assert c.label == "at"
+    c = load("moving.yaml", epochs=3)
     assert (c.label, c.result_label) == ("at@epochs=3", "at@epochs=3")
 
 
@@ -347,7 +349,7 @@ def test_a_misspelt_parameter_is_seen_at_any_run(before, cells):
 
 def test_an_own_preset_goes_in_by_name_and_settings(tmp_path, monkeypatch, caplog):
     """As papermill -f does: what it leaves out is the paper's, and nothing of it is a change."""
-    monkeypatch.setattr(config, "GIVEN", {})
+    monkeypatch.setitem(presets.GIVEN, "mine", {})
     given = {"epochs": 7, "model": "resnet8-16", "seeds": [0, 1]}
     c = from_parameters({"preset": "mine", "settings": given, "seed": None}, method="at-fr")
     assert "'mine' is none of the book's" in caplog.text and "as in the paper" in caplog.text
@@ -384,13 +386,13 @@ def test_another_file_of_a_book_presets_name_is_refused(tmp_path):
 
 
 def test_relative_paths_start_at_the_root_and_absolute_ones_stay(own_root, tmp_path, monkeypatch):
-    assert config.project_root() == own_root
-    assert config.resolve("runs/a") == own_root / "runs" / "a"
-    assert config.resolve(str(tmp_path)) == tmp_path
+    assert places.project_root() == own_root
+    assert places.resolve("runs/a") == own_root / "runs" / "a"
+    assert places.resolve(str(tmp_path)) == tmp_path
     monkeypatch.setenv("HOME", "/somewhere")
-    assert str(config.resolve("~/runs")) == "/somewhere/runs"
+    assert str(places.resolve("~/runs")) == "/somewhere/runs"
     monkeypatch.delenv("FRLIB_ROOT")
-    assert (config.project_root() / "frlib" / "run" / "config.py").is_file()
+    assert (places.project_root() / "frlib" / "run" / "places.py").is_file()
 
 
 def test_a_label_with_fractions_and_lists_reads_back_exactly():

@@ -7,6 +7,7 @@ from frlib import attacks, evaluate, models, train
 from frlib.__main__ import main
 from frlib.publish import book_tables
 from frlib.run import config, evaluate_run, figures, files, soundness
+from frlib.run.places import resolve
 
 SMALL = """preset: drawn
 settings: {runs: [natural, at], threads: 1, dataset: digits, train_size: 64, flip: false,
@@ -90,7 +91,7 @@ def test_a_turned_knob_is_measured_and_not_stored(base, what, knob):
     made = MAKE[what](base, **knob)
     assert {key: made["settings"][key] for key in knob} == knob
     assert not evaluate_run.result_path(base, what).exists()
-    assert not (config.resolve(base.runs_dir) / "drawn" / what).exists()
+    assert not (resolve(base.runs_dir) / "drawn" / what).exists()
 
 
 def test_a_killed_one_goes_on_and_a_later_run_is_added(base, measured, monkeypatch):

@@ -15,7 +15,8 @@ FLOORS = ("publish", "run", "")  # from the top down; "" is the science, frlib/*
 MODULES = {str(path.relative_to(REPO / "frlib").with_suffix("")).replace("/", "."): path
            for path in sorted((REPO / "frlib").rglob("*.py"))}
 OUTSIDE = {  # what the science and the bottom of run may use beyond the standard library
-    "__init__": set(), "run.config": {"yaml"}, "run.files": {"numpy", "torch"},
+    "__init__": set(), "run.config": set(), "run.presets": {"yaml"}, "run.labels": {"yaml"},
+    "run.files": {"numpy", "torch"},
     "data": {"numpy", "torch"}, "models": {"torch"},
     "checkpoints": {"torch", "safetensors"},
     "readers": {"numpy", "torch", "torchvision", "sklearn", "PIL", "tqdm", "filelock"},

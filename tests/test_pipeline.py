@@ -10,6 +10,7 @@ from papermill.cli import _resolve_type
 from snakemake.cli import parse_config
 
 from frlib.run import config
+from frlib.run.settings import PATHS
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -29,7 +30,8 @@ def test_the_pipeline_passes_it_on_and_refuses_what_was_read_as_a_number():
     def plan(*given):
         # --forceall: plans the same whether or not something was already made in this folder
         return subprocess.run([sys.executable, "-m", "snakemake", "-n", "-p", "--forceall",
-                               "--config", *given], cwd=REPO, text=True, capture_output=True, timeout=120)
+                               "--config", *given],
+                              cwd=REPO, text=True, capture_output=True, timeout=120)
     planned = plan('data=["2024_01"]', "runs=my runs")
     assert planned.returncode == 0, planned.stderr
     for part in ("--data-root 2024_01 --runs-dir 'my runs'",
@@ -44,7 +46,7 @@ def test_the_pipeline_passes_it_on_and_refuses_what_was_read_as_a_number():
 
 @pytest.mark.parametrize("name", ["2024", "2024_01", "0123", "1e3", "True"])
 def test_a_notebook_refuses_a_folder_that_papermill_read_as_a_number(name):
-    for key in config.PATHS:
+    for key in PATHS:
         with pytest.raises(ValueError, match=f"{key} = .*must be of type str .* as './name'"):
             config.from_parameters({key: _resolve_type(name)}, method="at")
         for text in (name, _resolve_type(f"./{name}")):

@@ -6,7 +6,7 @@ import torch
 from frlib import evaluate, methods, models
 from frlib.__main__ import main
 from frlib.publish import comparison
-from frlib.run import config, files, sweep
+from frlib.run import config, files, presets, sweep
 
 MINE = """
 from torch import nn
@@ -39,7 +39,7 @@ settings:
 
 @pytest.fixture(autouse=True)
 def plugged(own_root, registries, monkeypatch):
-    config._import.cache_clear()
+    presets._import.cache_clear()
     (own_root / "mine.py").write_text(MINE)
     (own_root / "plugged.yaml").write_text(PRESET)
     monkeypatch.setattr(evaluate, "autoattack", lambda model, x, y, **_: evaluate.AutoAttackResult(

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from frlib import attacks, data, evaluate, losses, spectral
 from frlib.publish import statistics
 from frlib.run import config, files
+from frlib.run.settings import FIELDS, networks
 
 few = settings(max_examples=25, derandomize=True, deadline=None, database=None,
                suppress_health_check=list(HealthCheck))
@@ -384,7 +385,7 @@ anything = st.recursive(
                                                                 max_size=2), max_leaves=6)
 
 
-@pytest.mark.parametrize("key", [key for key in config.FIELDS if key != "preset"])
+@pytest.mark.parametrize("key", [key for key in FIELDS if key != "preset"])
 @given(value=anything)
 @few
 def test_any_value_of_any_setting_is_taken_or_named_in_one_value_error(key, value):
@@ -394,7 +395,7 @@ def test_any_value_of_any_setting_is_taken_or_named_in_one_value_error(key, valu
         named = r"(label|\w+ =|unknown parameter) " if key in ("runs", "ablations") else f"{key} = "
         assert re.match(named, str(error)) and len(str(error)) < 3000
     else:
-        assert isinstance(getattr(made, key), type(config.FIELDS[key].default))
+        assert isinstance(getattr(made, key), type(FIELDS[key].default))
 
 
 @given(label=st.text() | st.from_regex(r"at(-fr)?@(epochs|eps|milestones|flip)=[-\w.+/=@]*",
@@ -411,7 +412,7 @@ def test_any_label_is_settings_that_decide_a_training_or_a_value_error(label):
 
 trainings = st.fixed_dictionaries({}, optional={
     "epochs": st.integers(1, 10**6), "eps": st.floats(0, 1), "lr": st.floats(0, 10),
-    "flip": st.booleans(), "model": st.sampled_from(config.networks()),
+    "flip": st.booleans(), "model": st.sampled_from(networks()),
     "milestones": st.lists(st.floats(0, 1, exclude_min=True), min_size=1, max_size=3)})
 
 

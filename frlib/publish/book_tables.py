@@ -29,8 +29,10 @@ from frlib.publish.result_format import KINDS, SHAPE, misfit, other_images
 from frlib.publish.sources import badge, copy_files, costs, preset_costs, provenance
 from frlib.publish.speed_tables import ascent, load, precision, speed
 from frlib.publish.statistics import interval
-from frlib.run.config import SHOWN, presets, project_root
 from frlib.run.files import atomic, read_json
+from frlib.run.places import project_root
+from frlib.run.presets import presets
+from frlib.run.settings import SHOWN
 from frlib.schedule import drop_epochs, epoch_at
 
 READINGS = {"at": "AT", "at-fr": "AT-FR, class",

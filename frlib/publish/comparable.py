@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from frlib.run.config import FIELDS, METHODS, OFFICIAL, SHOWN, Config, decides
+from frlib.run.config import Config
 from frlib.run.folder import as_stored
+from frlib.run.recipes import OFFICIAL
+from frlib.run.settings import FIELDS, METHODS, SHOWN, decides
 
 DEFAULTS = Config().group("train")
 DATA = {"train": ("training data", "train_size"), "test": ("test data", "judge_images")}

@@ -14,8 +14,8 @@ from frlib import evaluate
 from frlib.publish.claims import NOT_RUN, difference, find, paper
 from frlib.publish.markup import NONE, chance, html_table, percent, points
 from frlib.publish.statistics import interval
-from frlib.run.config import METHODS, REGULARISED, decides
 from frlib.run.files import of_first
+from frlib.run.settings import METHODS, REGULARISED, decides
 
 METRICS = ("clean", "fgsm", "pgd20", "cw", "aa")
 STRENGTHS = {"fr_lambda": "λ", "beta": "β", "awp_gamma": "γ"}  # a regulariser's weight, its symbol

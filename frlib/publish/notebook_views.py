@@ -17,19 +17,14 @@ from frlib.publish import book_tables, claims, comparable, comparison, sources
 from frlib.publish.claims import NOT_RUN, radius
 from frlib.publish.markup import NONE, SMOKE_MARK, chance, html_table, percent
 from frlib.publish.statistics import LEVEL, interval, rank_test, sign_flip
-from frlib.run.config import (
-    METHODS,
-    Config,
-    load,
-    parse_label,
-    presets,
-    project_root,
-    resolve,
-    run_label,
-)
+from frlib.run.config import Config, load
 from frlib.run.files import unpack_flags
 from frlib.run.folder import check, open_run
+from frlib.run.labels import parse_label, run_label
+from frlib.run.places import project_root, resolve
+from frlib.run.presets import presets
 from frlib.run.provenance import NUMERICS
+from frlib.run.settings import METHODS
 
 PUBLISHED = "small"  # the preset of the committed results that stand in for smoke
 SERIES = {  # columns of a run's history that are accuracies, and their names on a figure

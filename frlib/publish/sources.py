@@ -14,9 +14,12 @@ from urllib.parse import quote
 from frlib.publish.claims import NOT_RUN
 from frlib.publish.markup import NONE, SMOKE, escaped, myst_table
 from frlib.run import evaluate_run
-from frlib.run.config import load, presets, project_root, run_label
+from frlib.run.config import load
 from frlib.run.cost import duration
 from frlib.run.files import atomic
+from frlib.run.labels import run_label
+from frlib.run.places import project_root
+from frlib.run.presets import presets
 from frlib.run.provenance import outdated
 
 FILES = "result-files"  # the folder of the built book that holds the copies

@@ -18,7 +18,7 @@ import torch
 
 from frlib import attacks, data, evaluate, fast, models, spectral
 from frlib.run import cost, published
-from frlib.run.config import JUDGING, METHODS, Config, resolve
+from frlib.run.config import Config
 from frlib.run.files import (
     file_checksum,
     lock,
@@ -29,7 +29,9 @@ from frlib.run.files import (
     write_json,
 )
 from frlib.run.folder import Run, check, device_for_work, open_run
+from frlib.run.places import resolve
 from frlib.run.provenance import NUMERICS, outdated, provenance
+from frlib.run.settings import JUDGING, METHODS
 
 log = logging.getLogger("frlib")
 

@@ -15,9 +15,11 @@ from safetensors.torch import save_file
 
 from frlib import models
 from frlib.run import evaluate_run, published
-from frlib.run.config import METHODS, Config, project_root, resolve
+from frlib.run.config import Config
 from frlib.run.files import atomic, file_checksum, read_json, write_json
 from frlib.run.folder import open_run
+from frlib.run.places import project_root, resolve
+from frlib.run.settings import METHODS
 
 log = logging.getLogger("frlib")
 LARGEST = 3_000_000  # bytes of weights that are published beside a result

@@ -23,10 +23,12 @@ from tqdm.auto import tqdm
 from frlib import attacks, data, evaluate, models, spectral
 from frlib.fast import freeze
 from frlib.run import evaluate_run
-from frlib.run.config import METHODS, Config, a_list, resolve
+from frlib.run.config import Config, a_list
 from frlib.run.files import lock, read_json, score, write_json
 from frlib.run.folder import device_for_work, device_of, open_run
+from frlib.run.places import resolve
 from frlib.run.provenance import NUMERICS, provenance
+from frlib.run.settings import METHODS
 
 log = logging.getLogger("frlib")
 SIDE = 32  # bandwidths, radii and norms are given for images of this side, and scaled to others

@@ -16,8 +16,9 @@ from pathlib import Path
 import torch
 
 from frlib import data
-from frlib.run.config import Config, resolve
+from frlib.run.config import Config
 from frlib.run.files import atomic, read_json, read_tensors
+from frlib.run.places import resolve
 
 log = logging.getLogger("frlib")
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from torch import nn
 
 from frlib import models
-from frlib.run.config import resolve
+from frlib.run.places import resolve
 
 DATASET = "cifar10"  # that all known checkpoints were trained and scored on
 

@@ -18,8 +18,9 @@ from tqdm.auto import tqdm
 from frlib import attacks, evaluate
 from frlib.fast import freeze
 from frlib.run import evaluate_run, figures
-from frlib.run.config import METHODS, Config, a_list
+from frlib.run.config import Config, a_list
 from frlib.run.files import score
+from frlib.run.settings import METHODS
 
 MULTIPLES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # of the radius: 0 to 64/255 for 8/255
 FACTORS = (0.1, 1.0, 10.0)  # of the logits

@@ -8,7 +8,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from frlib.run.config import FIELDS, TRAINING, Config, parse_label
+from frlib.run.config import Config
+from frlib.run.labels import parse_label
+from frlib.run.settings import FIELDS, TRAINING
 
 
 def parse_vary(texts) -> dict[str, list]:

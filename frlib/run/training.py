@@ -19,9 +19,10 @@ from frlib import data, evaluate, fast, models
 from frlib import train as loop
 from frlib.methods import METHODS
 from frlib.run import cost, distributed, folder
-from frlib.run.config import Config, resolve
+from frlib.run.config import Config
 from frlib.run.files import file_checksum, lock, read_tensors, weights_checksum, write_json
 from frlib.run.folder import Run, device_for_work, device_of, open_run
+from frlib.run.places import resolve
 from frlib.run.provenance import NUMERICS, provenance
 
 log = logging.getLogger("frlib")
