@@ -81,13 +81,16 @@ def stored(tmp_path, monkeypatch):
     return write
 
 
-def test_smoke_shows_committed_small_results_where_there_are_some(stored):
+def test_smoke_shows_the_first_committed_preset_that_has_what_is_needed(stored):
     own = config.load("smoke")
     assert views.shown(own) == ("smoke", {})
-    stored("results", "small", "at", mark=1)
+    for label in "at", "at-fr":
+        stored("results", "small", label, mark=1)
+    stored("results", "mini", "at")
     name, found = views.shown(own)
     assert name == "small" and found["at"][0]["mark"] == 1
-    assert views.histories(found, ["at", "at-fr"]) == HISTORY
+    assert views.histories(found, ["at"]) == HISTORY
+    assert views.shown(own, needed=["at"])[0] == "mini"
     assert views.shown(own, "smoke") == ("smoke", {})
 
 
@@ -125,7 +128,7 @@ def test_results_of_other_settings_are_not_the_presets(stored):
     stored("results", "small", "at", config={"model": "resnet8-32", "train_size": 2000})
     for preset in ("smoke", "small"):
         with pytest.raises(ValueError, match="preset small .*train_size = 2000 and 8000"):
-            views.shown(config.load(preset))
+            views.shown(config.load(preset), needed=["at"])
 
 
 def test_a_badge_names_the_results_that_a_page_shows(stored):
@@ -134,11 +137,11 @@ def test_a_badge_names_the_results_that_a_page_shows(stored):
     assert "smoke-mark" in views.badge(config.load("smoke"))
     stored("results", "small", "at", provenance=made, seconds={"train": 60, "judge": 60})
     stored("results", "small", "trades", provenance=made)
-    text = views.badge(config.load("smoke"), ["at", "at-fr"])
+    text = views.badge(config.load("smoke"), ["at", "at-fr"], needed=["at"])
     assert "<strong>small</strong>" in text and "trades" not in text and "at-fr" not in text
     assert 'href="../../result-files/small/at/seed0.json"' in text and "commit 0123456 ·" in text
-    assert ">trades</a>" in views.badge(config.load("smoke"))
-    assert "not run" in views.badge(config.load("smoke"), ["at-fr"])
+    assert ">trades</a>" in views.badge(config.load("smoke"), needed=["at"])
+    assert "not run" in views.badge(config.load("smoke"), ["at-fr"], needed=["at"])
 
 
 def test_own_results_stand_before_committed_ones(stored):

@@ -26,7 +26,7 @@ from frlib.run.presets import presets
 from frlib.run.provenance import NUMERICS
 from frlib.run.settings import METHODS
 
-PUBLISHED = "small"  # the preset of the committed results that stand in for smoke
+PUBLISHED = ("mini", "small")  # presets whose committed results stand in for smoke, best first
 SERIES = {  # columns of a run's history that are accuracies, and their names on a figure
     "val_clean": "clean, validation", "test_clean": "clean, test", "val_pgd": "PGD, validation",
     "test_pgd": "PGD, test", "swa_test_pgd": "averaged, PGD, test",
@@ -45,18 +45,20 @@ def mark(preset: str) -> str | None:
     return SMOKE_MARK if preset == "smoke" else None
 
 
-def shown(config: Config, show: str = "") -> tuple[str, dict]:
+def shown(config: Config, show: str = "", needed=("at", "at-fr")) -> tuple[str, dict]:
     """The preset whose numbers a page shows, and its collected results.
 
-    `show` if given; else the config's own preset, but the committed "small" results where the
-    config's is only smoke, with no knob turned. This machine's results stand before committed ones.
+    `show` if given; else the config's own preset, but where this is only smoke, with no knob
+    turned, the first of PUBLISHED with committed results of all `needed` labels. This machine's
+    results stand before committed ones.
     Raises ValueError for results that were made with other settings than the preset has.
     """
     committed = project_root() / "results"
     name = show or config.preset_name
-    if not show and name == "smoke" and not turned(config) \
-            and any(committed.glob(f"{PUBLISHED}/*/seed*.json")):
-        name = PUBLISHED
+    if not show and name == "smoke" and not turned(config):
+        there = (preset for preset in PUBLISHED
+                 if all(any((committed / preset / label).glob("seed*.json")) for label in needed))
+        name = next(there, name)
     found = book_tables.collect(name, resolve(config.runs_dir) / "results", committed)
     if name == config.preset_name or name in presets():
         comparable.of_one_experiment(found, load(config.preset if name == config.preset_name
@@ -84,12 +86,12 @@ def labels(config: Config, name: str, wanted=METHODS) -> dict[str, str]:
     return found
 
 
-def badge(config: Config, wanted=(), show: str = "") -> str:
+def badge(config: Config, wanted=(), show: str = "", needed=("at", "at-fr")) -> str:
     """One line of HTML on a notebook's page: what made the results that it shows, and their files.
 
-    Of the results that `shown` gives, those that stand for these `labels`, by default all.
+    Of what `shown` gives for `needed`, those that stand for the labels `wanted`, by default all.
     """
-    name, collected = shown(config, show)
+    name, collected = shown(config, show, needed)
     wanted = labels(config, name, wanted).values() if wanted else collected
     return sources.badge(name, {label: collected[label] for label in wanted
                                if label in collected}, up="../..")
@@ -101,7 +103,7 @@ def shown_file(what: str, config: Config, show: str = "") -> tuple[str, dict]:
     FileNotFoundError when it has none either.
     """
     for candidate in (show, config.preset_name):
-        name, collected = shown(config, candidate)
+        name, collected = shown(config, candidate, [what])
         if what in collected:
             return name, first(collected[what], config.seed)
     raise FileNotFoundError(f"no {what} of preset {name!r}: run notebooks 01 to 03 first")
