@@ -15,7 +15,8 @@ from shlex import quote
 
 from frlib.run import config as settings
 from frlib.publish import book_tables
-from frlib.run import evaluate_run, figures, soundness
+from frlib.run import evaluate_run, figures, presets, soundness
+from frlib.run.labels import parse_label, run_label
 from frlib.run.settings import PATHS
 
 PRESET = config.get("preset", "smoke")
@@ -74,20 +75,14 @@ SWEEP = [f"{RUNS}/results/{NAME}/{label}/seed{seed}.json" for label in config.ge
 LABELS = [label for run in SETTINGS.runs for label in evaluate_run.siblings(run)]
 
 
-def run_of(label):
-    """The training that a result is read from: "at-swa@..." -> "at@..."."""
-    method, at, changes = label.partition("@")
-    return settings.METHODS[method][0] + at + changes
-
-
 def training_settings(label, seed):
     """What decides a run's numbers; another preset file, or a comment in it, does not."""
-    method = settings.parse_label(label)
+    method = parse_label(label)
     return settings.load(PRESET, seed=int(seed), **method).group("train")
 
 
 def finished(label, seed=SEED):
-    return f"{RUNS}/{NAME}/{run_of(label)}/seed{seed}/finished.json"
+    return f"{RUNS}/{NAME}/{run_label(label)}/seed{seed}/finished.json"
 
 
 RESULTS, ABLATIONS = ([f"{RUNS}/results/{NAME}/{label}/seed{seed}.json"
@@ -297,7 +292,7 @@ rule generated:
         LIBRARY,
         COMMITTED,
         MEASURED,
-        list(settings.presets().values()),
+        list(presets.shipped().values()),
     output:
         GENERATED,
     params:

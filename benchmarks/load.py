@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 import yaml
 
-from frlib.run import config
+from frlib.run import presets
 from frlib.run.files import read_json, write_json
 from frlib.run.provenance import provenance
 
@@ -72,7 +72,7 @@ def measure(folder: Path, preset: str, runs: int, slots: int) -> dict:
 
 def many(folder: Path, preset: str, runs: int) -> Path:
     """A preset file "load": the settings of a preset, one training, `runs` seeds."""
-    content = yaml.safe_load(Path(config.presets().get(preset, preset)).read_text())
+    content = yaml.safe_load(Path(presets.shipped().get(preset, preset)).read_text())
     content["settings"] |= {"runs": ["at"], "seeds": list(range(runs))}
     folder.mkdir(parents=True)
     path = folder / "load.yaml"

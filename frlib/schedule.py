@@ -32,5 +32,8 @@ def drop_epochs(milestones, epochs: int) -> list[int]:
 
 
 def swa_epoch(settings) -> int:
-    """First epoch (from 0) whose weights enter the average: the first learning-rate drop."""
+    """First epoch (from 0) whose weights enter the average: by default the first learning-rate drop.
+
+    It is where a share `swa_start` of the epochs is done, at the latest the last.
+    """
     return min(epoch_at(settings.swa_start, settings.epochs), settings.epochs - 1)

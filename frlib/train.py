@@ -1,6 +1,6 @@
 """One visible loop for every method: natural, AT, FR and its rivals, with SWA along.
 
-    epochs(Training(model, settings), train_set, curves, settings)   a row for each epoch
+    epochs(begin(model, settings), train_set, curves, settings)   a row for each epoch
 
 What a step attacks and minimises is in `frlib.methods`. Here nothing is written: folders, resuming
 and several processes are in `frlib.run.training`, to which `train` is the door.
@@ -9,7 +9,7 @@ and several processes are in `frlib.run.training`, to which `train` is the door.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import torch
@@ -135,6 +135,11 @@ def train_epoch(model: nn.Module, optimizer, train_set: data.Split, generator, s
         else processes.twin(model, gather=False)
     perturbed = method.perturbs_weights and epoch >= settings.awp_start_epoch
     steps = -(-len(train_set) // settings.batch_size)
+
+    def loss_at(net, batch):
+        with fast.autocast(device, update):
+            return method.loss(net, *batch, settings, epoch)
+
     terms, last = [], {}
     for step, (x, y) in enumerate(data.batches(train_set, settings.batch_size, generator,
                                                flip=settings.flip)):
@@ -144,14 +149,13 @@ def train_epoch(model: nn.Module, optimizer, train_set: data.Split, generator, s
             frozen.refresh(model)
         x_adv = method.attack(attacked, x, y, settings, generator) if method.attack else x
         model.train()
-
-        def loss_of(model, x=x, x_adv=x_adv, y=y):
-            with fast.autocast(device, update):
-                return method.loss(model, x, x_adv, y, settings, epoch)
-
-        with losses.perturb_weights(model, lambda m: loss_of(processes.averaging_twin(m))[0],
-                                    gamma=settings.awp_gamma) if perturbed else nullcontext():
-            loss, last = loss_of(network)
+        batch = x, x_adv, y
+        with ExitStack() as uphill:
+            if perturbed:
+                uphill.enter_context(losses.perturb_weights(
+                    model, lambda net, b=batch: loss_at(processes.averaging_twin(net), b)[0],
+                    gamma=settings.awp_gamma))
+            loss, last = loss_at(network, batch)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
         optimizer.step()

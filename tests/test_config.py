@@ -111,9 +111,9 @@ def test_of_changes_the_method_and_checks_it():
 # --- presets
 
 
-@pytest.mark.parametrize("name", config.presets())
+@pytest.mark.parametrize("name", presets.shipped())
 def test_every_preset_of_the_book_loads(name):
-    path = config.presets()[name]
+    path = presets.shipped()[name]
     c = load(name)
     assert c.preset_name == path.stem == name and c.label == c.method
     assert path.read_text().splitlines().count(f"preset: {name}") == 1
@@ -122,13 +122,13 @@ def test_every_preset_of_the_book_loads(name):
 
 
 def test_there_is_a_smoke_preset_and_it_is_the_default():
-    assert "smoke" in config.presets() and load() == load("smoke")
+    assert "smoke" in presets.shipped() and load() == load("smoke")
 
 
 @pytest.mark.parametrize("name", ["smok", "", "smoke.yml", "nowhere/smoke.yaml", "../smoke"])
 def test_an_unknown_preset_names_the_known_ones(name):
     with pytest.raises(FileNotFoundError, match=re.escape(f"unknown preset {name!r}: choose one "
-                                                          f"of {', '.join(config.presets())}")):
+                                                          f"of {', '.join(presets.shipped())}")):
         load(name)
 
 
@@ -374,7 +374,7 @@ def test_a_preset_of_the_book_takes_settings_as_changes():
 
 def test_another_file_of_a_book_presets_name_is_refused(tmp_path):
     same = tmp_path / "mini.yaml"
-    same.write_text(config.presets()["mini"].read_text().replace("threads: 1", "threads: 2"))
+    same.write_text(presets.shipped()["mini"].read_text().replace("threads: 1", "threads: 2"))
     assert load(same).label == "at"
     same.write_text(same.read_text().replace("epochs: 15", "epochs: 3"))
     with pytest.raises(ValueError, match=r"mini.yaml: the book has a preset 'mini' with other "
@@ -426,7 +426,7 @@ def test_the_official_recipe_brings_the_methods_own_values(method, values):
     assert config.OFFICIAL.keys() == OFFICIAL.keys()
 
 
-@pytest.mark.parametrize("method", config.METHODS)
+@pytest.mark.parametrize("method", config.READ_FROM)
 def test_without_a_recipe_every_method_trains_under_the_presets_settings(method):
     c = load("paper", method=method)
     assert c.recipe == "preset" and c.label == method
@@ -494,7 +494,7 @@ def test_one_methods_recipe_does_not_pass_to_another():
 # --- labels of a preset
 
 
-@pytest.mark.parametrize("preset", config.presets())
+@pytest.mark.parametrize("preset", presets.shipped())
 def test_the_labels_of_our_presets_are_those_of_their_runs(preset):
     config.check_labels(load(preset))
 

@@ -39,7 +39,7 @@ def test_an_exported_run_loads_as_any_published_network(judged, tmp_path, label,
     assert main(arguments) == 1 and "--out: must name" in capsys.readouterr().err
     assert main([*arguments, "--out", str(tmp_path)]) == 0
     c = judged.sibling(label)
-    own = evaluate_run.load_model(folder.open_run(c), config.METHODS[label][1])
+    own = evaluate_run.load_model(folder.open_run(c), config.READ_FROM[label][1])
     x = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     about = files.read_json(tmp_path / f"{label}-seed0.json")
     for name, checksum in about["files"].items():
@@ -85,7 +85,7 @@ def test_weights_are_published_beside_their_result_and_read_back(judged, own_roo
     x = torch.rand(3, 3, 32, 32)
     for label in ("at", "at-swa"):
         own = evaluate_run.load_model(folder.open_run(judged.sibling(label)),
-                                      config.METHODS[label][1])
+                                      config.READ_FROM[label][1])
         assert torch.equal(export.published_model("weighed", label)(x), own(x))
     file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0\1")
     with pytest.raises(ValueError, match="is not the file that .*seed0.json names"):

@@ -290,7 +290,7 @@ def test_a_result_of_other_numerics_stays_until_it_is_redone(settings, monkeypat
     stored = path.read_bytes()
     monkeypatch.setitem(provenance.NUMERICS, "judge", 2)
     assert evaluate_run.judge(settings()) == first and path.read_bytes() == stored
-    assert "today's code gives other numbers (judge changed since)" in caplog.text
+    assert "today's code gives other numbers (judge 1 -> 2: no reason written down)" in caplog.text
     second = evaluate_run.judge(settings(), redo=True)
     assert second["scores"] == first["scores"] and second["numerics"]["judge"] == 2
     old, = path.parent.glob("older-*/seed0.json")

@@ -415,7 +415,7 @@ def test_sar_is_fr_under_its_second_name(trained):
         assert same(*weights)
     for one, two in zip(fr.history, sar.history, strict=True):
         assert {**one, "seconds": 0} == {**two, "seconds": 0}
-    assert trained("at-sar-wa").dir == sar.dir and config.METHODS["at-sar-wa"][1] == "swa-last"
+    assert trained("at-sar-wa").dir == sar.dir and config.READ_FROM["at-sar-wa"][1] == "swa-last"
 
 
 @pytest.mark.parametrize("method", ["trades", "mart", "at-awp", "trades-awp"])

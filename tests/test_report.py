@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from frlib.publish import book_tables, claims, first_page, markup, sources, statistics
-from frlib.run import config, evaluate_run, provenance
+from frlib.run import config, evaluate_run, presets, provenance
 from frlib.run.files import score, write_json
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -509,8 +509,8 @@ def test_provenance_tells_when_todays_code_gives_other_numbers(good):
     body = {re.search(">(.*)</a>", row[0])[1]: row
             for row in cells(book_tables.provenance("mini", good))[1:]}
     assert set(body) == set(good) and "result-files/mini/at/seed0.json" in body["at"][0]
-    assert body["at"][1:] == ["0", "train changed since", "67 min", "65 s", "1", "2026-01-02",
-                              "0123456+dirty", "2.11.0", "1", "CPU Model(R) @ 2 GHz, 2 cores"]
+    assert body["at"][1:] == ["0", "train 1 -> 2: no reason written down", "67 min", "65 s", "1",
+                              "2026-01-02", "0123456+dirty", "2.11.0", "1", "CPU Model(R) @ 2 GHz, 2 cores"]
     good["at"][0]["numerics"]["train"] = 2
     assert "as now" in cells(book_tables.provenance("mini", good))[1]
 
@@ -522,7 +522,7 @@ def test_a_badge_says_what_made_a_page(good):
     for fact in ("Preset <strong>mini</strong>", "seed 0", "CPU Model(R) @ 2 GHz, 2 cores",
                  "commit 0123456+dirty", "68 min of computing", "2026-01-02",
                  '<a href="../result-files/mini/at/seed0.json">at</a>',
-                 "Today's code gives other numbers: train changed since"):
+                 "Today's code gives other numbers: train 1 -&gt; 2: no reason"):
         assert fact in text
     assert text.index("stale") < text.index("<details") < text.index("0123456+dirty")
     good["at"][0]["numerics"]["train"] = 2
@@ -573,8 +573,8 @@ def test_the_follow_up_says_not_run_until_it_is():
 
 def test_a_preset_that_cannot_be_read_stops_no_page(tmp_path, monkeypatch):
     (tmp_path / "odd.yaml").write_text("preset: odd\nsettings: {epocs: 3}\n")
-    monkeypatch.setattr(config, "presets", lambda: {"odd": tmp_path / "odd.yaml"})
-    monkeypatch.setattr(sources, "presets", config.presets)
+    monkeypatch.setattr(presets, "shipped", lambda: {"odd": tmp_path / "odd.yaml"})
+    monkeypatch.setattr(sources, "shipped", presets.shipped)
     _, row = cells(sources.preset_costs({"odd": {}}))
     assert row[0] == "`odd`" and row[1].startswith("unknown parameter") and len(row) == 5
 

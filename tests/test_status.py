@@ -27,6 +27,7 @@ def stored(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("numerics", "stale"), [
     ({"train": 3, "judge": 1}, []), ({"judge": 1}, []),
     ({"train": 1, "judge": 1}, ["train 1 -> 3: crops; no"]),
+    ({"train": None, "judge": 1}, ["train was made before numerics had versions"]),
     (None, ["made before numerics had versions"])])
 def test_a_stale_result_says_why(stored, tmp_path, monkeypatch, numerics, stale):
     monkeypatch.setitem(provenance.NUMERICS, "train", 3)

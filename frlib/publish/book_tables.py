@@ -31,7 +31,7 @@ from frlib.publish.speed_tables import ascent, load, precision, speed
 from frlib.publish.statistics import interval
 from frlib.run.files import atomic, read_json
 from frlib.run.places import project_root
-from frlib.run.presets import presets
+from frlib.run.presets import shipped
 from frlib.run.settings import SHOWN
 from frlib.schedule import drop_epochs, epoch_at
 
@@ -411,7 +411,7 @@ def write_pages(out: str | Path, preset: str, *folders: str | Path) -> None:
     made = [*(make() for make in PAPER), *(make(preset, results) for make in OURS),
             follow_up(others), speed(measured),
             precision(measured), load(measured),
-            preset_costs({name: collect(name, *folders) for name in presets()})]
+            preset_costs({name: collect(name, *folders) for name in shipped()})]
     for name, text in zip(PAGES, made, strict=True):
         with atomic(Path(out) / f"{name}.md") as temporary:
             temporary.write_text(text)

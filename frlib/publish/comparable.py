@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from frlib.run.config import Config
 from frlib.run.folder import as_stored
 from frlib.run.recipes import OFFICIAL
-from frlib.run.settings import FIELDS, METHODS, SHOWN, decides
+from frlib.run.settings import FIELDS, READ_FROM, SHOWN, decides
 
 DEFAULTS = Config().group("train")
 DATA = {"train": ("training data", "train_size"), "test": ("test data", "judge_images")}
@@ -25,7 +25,7 @@ def settings(result: dict) -> dict:
     """
     found = {k: v for k, v in result.get("config", {}).items() if k in FIELDS}
     method = found.get("method")
-    if isinstance(method, str) and method in METHODS:
+    if isinstance(method, str) and method in READ_FROM:
         found = {k: v for k, v in {**DEFAULTS, **found}.items() if decides(k, method)}
     if found:
         found.setdefault("judge_eps", found.get("eps"))
@@ -40,7 +40,7 @@ def changed(label: str, official: bool = False) -> set[str]:
     method, _, text = label.partition("@")
     keys = {change.partition("=")[0] for change in text.split(",")} & FIELDS.keys()
     if official or "recipe" in keys:
-        keys |= OFFICIAL.get(METHODS.get(method, ("",))[0], {}).keys()
+        keys |= OFFICIAL.get(READ_FROM.get(method, ("",))[0], {}).keys()
     return keys | {name for name, size in DATA.values() if {"dataset", size} & keys}
 
 

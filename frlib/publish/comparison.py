@@ -15,7 +15,7 @@ from frlib.publish.claims import NOT_RUN, difference, find, paper
 from frlib.publish.markup import NONE, chance, html_table, percent, points
 from frlib.publish.statistics import interval
 from frlib.run.files import of_first
-from frlib.run.settings import METHODS, REGULARISED, decides
+from frlib.run.settings import READ_FROM, REGULARISED, decides
 
 METRICS = ("clean", "fgsm", "pgd20", "cw", "aa")
 STRENGTHS = {"fr_lambda": "λ", "beta": "β", "awp_gamma": "γ"}  # a regulariser's weight, its symbol
@@ -174,11 +174,11 @@ def grouped(results: dict) -> dict[str, dict[str, str]]:
         method, _, changes = label.partition("@")
         changed = dict(change.split("=", 1) for change in changes.split(",") if change)
         config = next(iter(find(results, label, "config").values()), {})
-        if method not in METHODS or method == "natural" or not config \
+        if method not in READ_FROM or method == "natural" or not config \
                 or not changed.keys() <= REGULARISER:
             continue
         name = [paper()["table2"]["row_titles"].get(method, method.upper())]
-        if METHODS[method][0] in REGULARISED:
+        if READ_FROM[method][0] in REGULARISED:
             name.append(READINGS.get(reading := config.get("fr_transform", "class"), reading))
         name += [f"from epoch {changed[key]}" for key in ("fr_start_epoch", "awp_start_epoch")
                  if key in changed]
@@ -199,7 +199,7 @@ def frontier(results: dict, metric: str = "aa") -> dict:
     for name, group in grouped(results).items():
         found[name] = {text: pairs[label] for label, text in group.items() if label in pairs}
     for method, row in table2["rows"].items():
-        name = table2["row_titles"][method] + ", class" * (METHODS[method][0] in REGULARISED)
+        name = table2["row_titles"][method] + ", class" * (READ_FROM[method][0] in REGULARISED)
         found.setdefault(name, {})[PAPER] = tuple((row[side] / 100, None, None)
                                                   for side in ("clean", metric))
     return {name: group for name, group in sorted(found.items()) if group}

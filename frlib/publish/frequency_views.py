@@ -13,8 +13,6 @@ from frlib.publish.notebook_views import short
 from frlib.publish.statistics import LEVEL, interval, sign_flip
 from frlib.run.files import unpack_flags
 
-FREE = "all"  # the attack that no band confines
-
 
 def bootstrap(values, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0):
     """(mean, low, high) over the first axis, one entry per image: (N,) or (N, k).

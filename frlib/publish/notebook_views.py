@@ -22,9 +22,9 @@ from frlib.run.files import unpack_flags
 from frlib.run.folder import check, open_run
 from frlib.run.labels import parse_label, run_label
 from frlib.run.places import project_root, resolve
-from frlib.run.presets import presets
+from frlib.run.presets import shipped
 from frlib.run.provenance import NUMERICS
-from frlib.run.settings import METHODS
+from frlib.run.settings import READ_FROM
 
 PUBLISHED = ("mini", "small")  # presets whose committed results stand in for smoke, best first
 SERIES = {  # columns of a run's history that are accuracies, and their names on a figure
@@ -60,7 +60,7 @@ def shown(config: Config, show: str = "", needed=("at", "at-fr")) -> tuple[str, 
                  if all(any((committed / preset / label).glob("seed*.json")) for label in needed))
         name = next(there, name)
     found = book_tables.collect(name, resolve(config.runs_dir) / "results", committed)
-    if name == config.preset_name or name in presets():
+    if name == config.preset_name or name in shipped():
         comparable.of_one_experiment(found, load(config.preset if name == config.preset_name
                                                  else name))
     return name, found
@@ -71,7 +71,7 @@ def turned(config: Config) -> bool:
     return not config.is_preset or config.seed not in config.seeds
 
 
-def labels(config: Config, name: str, wanted=METHODS) -> dict[str, str]:
+def labels(config: Config, name: str, wanted=READ_FROM) -> dict[str, str]:
     """{label: the one that stands for it on a page about preset `name`}, of these.
 
     On one about the config's own preset, the reader's: with fr_lambda turned to 0.5 "at-fr" is
@@ -80,7 +80,7 @@ def labels(config: Config, name: str, wanted=METHODS) -> dict[str, str]:
     """
     found = {}
     for label in wanted:
-        ours = name == config.preset_name and label.partition("@")[0] in METHODS
+        ours = name == config.preset_name and label.partition("@")[0] in READ_FROM
         with suppress(ValueError):
             found[label] = config.sibling(label).result_label if ours else label
     return found
@@ -161,7 +161,7 @@ def drops(history: dict[str, list[dict]]) -> list[float]:
 
 def best_epoch(label: str, rows: list[dict], prefix: str = "") -> dict:
     """The epoch that validation chooses, of equals the first; prefix "swa_": of the average."""
-    method = METHODS.get(label.partition("@")[0], ("at",))[0]
+    method = READ_FROM.get(label.partition("@")[0], ("at",))[0]
     key = prefix + methods.METHODS[method].criterion
     return max((row for row in rows if key in row), key=lambda row: row[key])
 
@@ -207,7 +207,7 @@ def seen(history: dict[str, list[dict]], preset: str, averaged: bool = False, wa
     if not history:
         return f"No results of preset `{preset}`: not run."
     sentences = []
-    if preset in presets():  # one of the book's, whose file is at hand
+    if preset in shipped():  # one of the book's, whose file is at hand
         drawn = load(preset, **parse_label(next(iter(history))))
         images = f"the first {drawn.curve_images:,}" if drawn.curve_images else "all"
         sentences.append(f"Curves: {images} images of each split, under PGD-{drawn.curve_steps}; "

@@ -19,8 +19,8 @@ from frlib.run.cost import duration
 from frlib.run.files import atomic
 from frlib.run.labels import run_label
 from frlib.run.places import project_root
-from frlib.run.presets import presets
-from frlib.run.provenance import outdated
+from frlib.run.presets import shipped
+from frlib.run.provenance import stale
 
 FILES = "result-files"  # the folder of the built book that holds the copies
 
@@ -58,9 +58,9 @@ def badge(preset: str, results: dict, up: str = "..") -> str:
              html.escape(_unique(part.get("device", NONE) for part in made)),
              f"commit {_unique(map(_commit, made))}", f"{duration(spent)} of computing", days]
     links = ", ".join(_links(preset, label, results[label], up) for label in results)
-    old = dict.fromkeys(part for *_, result in each for part in outdated(result.get("numerics")))
+    old = dict.fromkeys(reason for *_, result in each for reason in stale(result))
     warning = f'<p class="origin"><a class="stale" href="{up}/book/provenance.html">' \
-              f'Today\'s code gives other numbers: {" and ".join(old)} changed since.</a></p>' \
+              f'Today\'s code gives other numbers: {html.escape("; ".join(old))}.</a></p>' \
         if old else ""
     return (f'{mark}{warning}<details class="origin"><summary>Where these numbers come from'
             f'</summary><p class="origin">{" · ".join(filter(None, facts))} · {links}</p>'
@@ -88,9 +88,7 @@ def provenance(preset: str, results: dict, name: str = "provenance") -> str:
 def _row(preset, label, seed, result) -> list:
     made = _made(result)
     last = made[-1] if made else {}
-    seconds, old = _seconds(result), outdated(result.get("numerics"))
-    state = f"{', '.join(old)} changed since" if old else \
-        "as now" if isinstance(result.get("numerics"), dict) else NONE
+    seconds, state = _seconds(result), "; ".join(stale(result)) or "as now"
     took = [NONE if seconds.get(part) is None else duration(seconds[part])
             for part in ("train", "judge")]
     return [f'<a href="{address(preset, label, seed)}">{escaped(label)}</a>', seed, state, *took,
@@ -129,7 +127,7 @@ def preset_costs(collected: dict) -> str:
         try:
             settings = load(name)
         except ValueError as error:
-            rows.append([f"`{name}`", escaped(str(error).removeprefix(f"{presets()[name]}: ")),
+            rows.append([f"`{name}`", escaped(str(error).removeprefix(f"{shipped()[name]}: ")),
                          *[NONE] * 3])
             continue
         listed = [label for run in settings.runs for label in evaluate_run.siblings(run)]

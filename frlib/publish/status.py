@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from frlib.publish.book_tables import collect
-from frlib.run.provenance import CHANGES, NUMERICS, outdated
+from frlib.run.provenance import NUMERICS, stale
 
 
 def status(*folders: str | Path, preset: str = "") -> dict:
@@ -26,19 +26,9 @@ def status(*folders: str | Path, preset: str = "") -> dict:
 
 
 def _row(preset: str, label: str, seed: int, result: dict) -> dict:
-    made = result.get("numerics") or {}
-    reasons = [f"{part} {old} -> {new}: {_why(part, old, new)}"
-               for part, (old, new) in outdated(made).items()]
-    if not made:
-        reasons = ["made before numerics had versions"]
-    return {"preset": preset, "label": label, "seed": seed, "numerics": made, "stale": reasons,
+    return {"preset": preset, "label": label, "seed": seed,
+            "numerics": result.get("numerics") or {}, "stale": stale(result),
             "file": result["file"]}
-
-
-def _why(part: str, old: int, new: int) -> str:
-    steps = range(min(old, new) + 1, max(old, new) + 1)
-    return "; ".join(filter(None, (CHANGES.get(part, {}).get(step) for step in steps))) \
-        or "no reason written down"
 
 
 def as_text(found: dict) -> str:

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from frlib.run import presets as files
+from frlib.run import presets
 from frlib.run.labels import check_with_labels, ending, parse_label
-from frlib.run.presets import GIVEN, load_plugin, presets
 from frlib.run.recipes import OFFICIAL
-from frlib.run.settings import JUDGING, METHODS, SHOWN, TRAINING, Settings, check, decides
+from frlib.run.settings import JUDGING, READ_FROM, SHOWN, TRAINING, Settings, check, decides
 
 log = logging.getLogger("frlib")
 
@@ -30,7 +29,7 @@ class Config(Settings):
     @property
     def trained_as(self) -> str:
         """The method whose training this one is read from ("at-swa" -> "at")."""
-        return METHODS[self.method][0]
+        return READ_FROM[self.method][0]
 
     def of(self, method: str) -> Config:
         """The same settings for another method; what decides nothing there is as in the preset.
@@ -38,7 +37,7 @@ class Config(Settings):
         ValueError: each has a recipe of its own.
         """
         method = check("method", method)
-        if self.recipe == "official" and METHODS[method][0] != self.trained_as:
+        if self.recipe == "official" and READ_FROM[method][0] != self.trained_as:
             raise ValueError(f"recipe = 'official' is that of {self.trained_as}: load {method!r} "
                              "with its own")
         preset = load(self.preset, method=method, seed=self.seed, recipe=self.recipe)
@@ -92,12 +91,12 @@ def load(preset: str = "smoke", **changes) -> Config:
     preset's file if it stands there, for an unknown key, a wrong type or a value out of range;
     FileNotFoundError for an unknown preset.
     """
-    load_plugin(changes.get("plugin"))
-    values = files.read(preset)
+    presets.load_plugin(changes.get("plugin"))
+    values = presets.read(preset)
     name = Path(preset).stem
-    if name in presets() and str(preset) != name:
+    if name in presets.shipped() and str(preset) != name:
         ours, theirs = (_checked(found).group("train", "judge")
-                        for found in (values, files.read(name)))
+                        for found in (values, presets.read(name)))
         if other := [key for key in ours if ours[key] != theirs[key]]:
             raise ValueError(f"{preset}: the book has a preset {name!r} with other settings "
                              f"({', '.join(other)}); give the file another name, so that the "
@@ -105,10 +104,10 @@ def load(preset: str = "smoke", **changes) -> Config:
     changes = {k: v for k, v in changes.items() if v is not None}
     if {**values, **changes}.get("recipe") == "official":
         method = check("method", {**values, **changes}.get("method", Config.method))
-        if METHODS[method][0] not in OFFICIAL:
+        if READ_FROM[method][0] not in OFFICIAL:
             raise ValueError(f"recipe = 'official': only for {', '.join(OFFICIAL)}, "
                              f"not for {method!r}")
-        values |= OFFICIAL[METHODS[method][0]]
+        values |= OFFICIAL[READ_FROM[method][0]]
     return _checked(values | changes)
 
 
@@ -167,13 +166,13 @@ def from_parameters(namespace: dict, *, method: str, own: tuple = ()) -> Config:
         raise ValueError(f"settings = {settings!r}: must be a dict of parameters, as a preset "
                          "holds it")
     name = values.get("preset")
-    if settings and isinstance(name, str) and name not in presets() \
+    if settings and isinstance(name, str) and name not in presets.shipped() \
             and not name.endswith((".yaml", ".yml")) and re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
-        if GIVEN.get(name) != settings:
+        if presets.GIVEN.get(name) != settings:
             log.warning("preset %r is none of the book's (%s): what its settings leave out is the "
                         "default of frlib/run/settings.py, as in the paper", name,
-                        ", ".join(presets()))
-        GIVEN[name], settings = {**settings}, {}
+                        ", ".join(presets.shipped()))
+        presets.GIVEN[name], settings = {**settings}, {}
     return load(**{"method": method, **settings, **{k: v for k, v in values.items()
                                                     if v is not None}})
 

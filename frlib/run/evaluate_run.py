@@ -30,8 +30,8 @@ from frlib.run.files import (
 )
 from frlib.run.folder import Run, check, device_for_work, open_run
 from frlib.run.places import resolve
-from frlib.run.provenance import NUMERICS, outdated, provenance
-from frlib.run.settings import JUDGING, METHODS
+from frlib.run.provenance import NUMERICS, provenance, stale
+from frlib.run.settings import JUDGING, READ_FROM
 
 log = logging.getLogger("frlib")
 
@@ -42,7 +42,7 @@ FAST_ATTACKS = evaluate.ATTACKS  # all but AutoAttack: {name: attack}, with thos
 def siblings(label: str) -> list[str]:
     """The results that one training gives: "at@epochs=3" -> itself and "at-swa@epochs=3"."""
     method, at, changes = label.partition("@")
-    return [name + at + changes for name, (trained, _) in METHODS.items() if trained == method]
+    return [name + at + changes for name, (trained, _) in READ_FROM.items() if trained == method]
 
 
 def listed(base: Config) -> dict[str, Config]:
@@ -85,7 +85,7 @@ def trained_checksum(config: Config) -> str:
     FileNotFoundError when its run is not finished, ValueError for weights that the training did
     not write.
     """
-    run, which = open_run(config), METHODS[config.method][1]
+    run, which = open_run(config), READ_FROM[config.method][1]
     if not run.finished:
         raise FileNotFoundError(f"{run.dir} is not a finished run; train {config.label} first")
     checksum = weights_checksum(load_weights(run, which)) if which == "swa-last" \
@@ -107,7 +107,7 @@ def judge(config: Config, *, redo: bool = False) -> dict:
     other settings or weights: it is never overwritten. One of older numerics is returned, with a
     warning; with `redo` a stored result is moved aside, to be kept, and computed anew.
     """
-    run, which = open_run(config), METHODS[config.method][1]
+    run, which = open_run(config), READ_FROM[config.method][1]
     config = config.of(config.method)  # without settings that decide nothing here
     other = {"best": "last", "swa-last": "swa-best"}[which]
     checksum = trained_checksum(config)
@@ -194,9 +194,9 @@ def kept(path: Path, identity: dict, *, redo: bool = False,
         raise FileExistsError(f"{path} exists and differs in {', '.join(differing)}; results "
                               "are never overwritten: move it aside with --redo, or choose "
                               "another runs_dir")
-    if old := outdated(stored.get("numerics")):
-        log.warning("%s: today's code gives other numbers (%s changed since); --redo computes it "
-                    "again", path, " and ".join(old))
+    if reasons := stale(stored):
+        log.warning("%s: today's code gives other numbers (%s); --redo computes it again", path,
+                    "; ".join(reasons))
     return stored
 
 

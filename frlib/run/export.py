@@ -19,7 +19,7 @@ from frlib.run.config import Config
 from frlib.run.files import atomic, file_checksum, read_json, write_json
 from frlib.run.folder import open_run
 from frlib.run.places import project_root, resolve
-from frlib.run.settings import METHODS
+from frlib.run.settings import READ_FROM
 
 log = logging.getLogger("frlib")
 LARGEST = 3_000_000  # bytes of weights that are published beside a result
@@ -38,7 +38,7 @@ def weights_of(config: Config) -> dict[str, torch.Tensor]:
     if read_json(path).get("checkpoint_sha256") != checksum:
         raise ValueError(f"{path} is of other weights than the run's; judge "
                          f"{config.result_label} again with --redo")
-    weights = evaluate_run.load_weights(open_run(config), METHODS[config.method][1])
+    weights = evaluate_run.load_weights(open_run(config), READ_FROM[config.method][1])
     return {name: tensor.float().contiguous() for name, tensor in weights.items()
             if not name.endswith("num_batches_tracked")}
 
@@ -89,7 +89,7 @@ def add_weights(base: Config) -> list[Path]:
     folder, written = resolve(base.runs_dir) / "results", []
     for path in sorted((folder / base.preset_name).glob(f"*/seed{SEED}.json")):
         label = path.parent.name
-        if label.partition("@")[0] not in METHODS or "weights" in read_json(path):
+        if label.partition("@")[0] not in READ_FROM or "weights" in read_json(path):
             continue
         config = dataclasses.replace(base, seed=SEED).sibling(label)
         if not open_run(config).finished:

@@ -28,7 +28,7 @@ from frlib.run.files import lock, read_json, score, write_json
 from frlib.run.folder import device_for_work, device_of, open_run
 from frlib.run.places import resolve
 from frlib.run.provenance import NUMERICS, provenance
-from frlib.run.settings import METHODS
+from frlib.run.settings import READ_FROM
 
 log = logging.getLogger("frlib")
 SIDE = 32  # bandwidths, radii and norms are given for images of this side, and scaled to others
@@ -76,7 +76,7 @@ def lens_settings(config: Config, *, methods=None, images=None, radii=None, norm
     small = config.preset_name == "smoke"
     if methods is None:
         methods = [m for m in LENS if m in listed] or list(dict.fromkeys(listed))
-    methods = a_list("methods", methods, tuple(METHODS))
+    methods = a_list("methods", methods, tuple(READ_FROM))
     images = (20 if small else 200) if images is None else images
     radii = [10.4, 14.8] if radii is None else radii
     norm = 4.0 if norm is None else norm
@@ -319,7 +319,7 @@ def images(config: Config, count: int) -> data.Split:
 
 def network(c: Config, test: data.Split) -> torch.nn.Module:
     """The network of a result, for the classes of these images and on their device."""
-    model = evaluate_run.load_model(open_run(c), METHODS[c.method][1], len(test.classes))
+    model = evaluate_run.load_model(open_run(c), READ_FROM[c.method][1], len(test.classes))
     return model.to(test.labels.device)
 
 

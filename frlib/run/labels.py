@@ -11,7 +11,7 @@ import re
 import yaml
 
 from frlib.run import plain_yaml
-from frlib.run.settings import FIELDS, JUDGING, METHODS, SHOWN, TRAINING, check
+from frlib.run.settings import FIELDS, JUDGING, READ_FROM, SHOWN, TRAINING, check
 
 LONGEST = 240  # of the 255 bytes of a file's name, less what "at" may become: "at-fr-swa"
 
@@ -48,7 +48,7 @@ def run_label(label: str) -> str:
     """The run a result is read from: "at-swa@epochs=3,judge_images=40" -> "at@epochs=3"."""
     method, _, changes = label.partition("@")
     kept = [change for change in changes.split(",") if change.partition("=")[0] not in JUDGING]
-    return METHODS.get(method, (method,))[0] + "@" * any(kept) + ",".join(kept)
+    return READ_FROM.get(method, (method,))[0] + "@" * any(kept) + ",".join(kept)
 
 
 def ending(settings: dict, base: dict, preset: str) -> str:
@@ -81,8 +81,8 @@ def check_with_labels(key: str, value):
     value = check(key, value)
     for label in value if key in ("runs", "ablations") else ():
         method = parse_label(label)["method"]
-        if key == "runs" and METHODS[method][0] != method:
-            training = label.replace(method, METHODS[method][0], 1)
+        if key == "runs" and READ_FROM[method][0] != method:
+            training = label.replace(method, READ_FROM[method][0], 1)
             raise ValueError(f"runs lists {label!r}, which is read from a training and is none "
                              f"itself: list {training!r}")
     return value

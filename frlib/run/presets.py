@@ -18,7 +18,7 @@ from frlib.run.settings import SHOWN, Settings
 GIVEN: dict[str, dict] = {}  # presets that `from_parameters` was given: their settings by name
 
 
-def presets() -> dict[str, Path]:
+def shipped() -> dict[str, Path]:
     """Names and files of the presets that come with the book."""
     folder = Path(__file__).resolve().parents[2] / "notebooks" / "presets"
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
@@ -30,13 +30,13 @@ def read(preset: str) -> dict:
         content, name = GIVEN[str(preset)], preset
     else:
         path = file_of(preset)
-        content, name = _read_file(path), preset if str(preset) in presets() else str(path)
+        content, name = _read_file(path), preset if str(preset) in shipped() else str(path)
     return {"judge_eps": content.get("eps", Settings.eps), **content, "preset": name}
 
 
 def file_of(preset: str) -> Path:
     """The file of a preset: of a name, or of a path from the root or else the current folder."""
-    known, name = presets(), str(preset)
+    known, name = shipped(), str(preset)
     if name in known:
         return known[name]
     a_path = name.endswith((".yaml", ".yml"))

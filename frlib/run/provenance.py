@@ -21,13 +21,26 @@ CHANGES = {  # part: {version: what moved its numbers}
 }
 
 
-def outdated(stored: dict | None) -> dict[str, tuple[int, int]]:
-    """{part: (the version a number was made with, today's)} where they differ; {} if none does.
+def stale(result: dict) -> list[str]:
+    """Why today's code would give other numbers than this run or result holds; [] if it would not.
 
-    stored: the "numerics" of a run or result, {part: version}.
+    Its "numerics", {part: version}, are compared with today's.
     """
-    return {part: (made, NUMERICS[part]) for part, made in (stored or {}).items()
-            if part in NUMERICS and made != NUMERICS[part]}
+    made = result.get("numerics")
+    if not isinstance(made, dict) or not made:
+        return ["made before numerics had versions"]
+    return [_why(part, version, NUMERICS[part]) for part, version in made.items()
+            if part in NUMERICS and version != NUMERICS[part]]
+
+
+def _why(part: str, made: int | None, today: int) -> str:
+    """What has moved the numbers of a part since: "train 0 -> 1: ..."."""
+    if made is None:
+        return f"{part} was made before numerics had versions"
+    steps = range(min(made, today) + 1, max(made, today) + 1)
+    reasons = [CHANGES.get(part, {}).get(step) for step in steps]
+    return f"{part} {made} -> {today}: " \
+           f"{'; '.join(filter(None, reasons)) or 'no reason written down'}"
 
 
 def provenance(device: str = "cpu", *, before: dict | None = None, **more) -> dict:

@@ -20,8 +20,6 @@ SHOWN.maxstring = SHOWN.maxother = 120
 SHOWN.maxlevel = 2
 
 
-
-
 class Readings(Mapping):
     """{name: (the training it is read from, which of its checkpoints)}, of all methods.
 
@@ -44,12 +42,14 @@ def _methods():
     return methods
 
 
-METHODS = Readings()
+READ_FROM = Readings()
 REGULARISED = ("at-fr", "at-sar")
-# What is registered by now; torch is imported when the first such setting is checked.
+
+
+# ---- what a setting may be, of what is registered by now
 
 def methods() -> tuple[str, ...]:
-    return tuple(METHODS)
+    return tuple(READ_FROM)
 
 
 def networks() -> tuple[str, ...]:
@@ -72,6 +72,9 @@ def transforms() -> tuple[str, ...]:
 
 def knob(default, doc, *, choices=None, low=None, high=None, group="train"):
     """A field: group "train" decides a training run, "judge" its evaluation, "place" neither.
+
+    Two of "place" decide how it is computed, `fast` and `precision`: a run that was begun with one
+    precision does not go on with another (`frlib.run.training`).
 
     choices: a tuple, or a function that gives it, for what can be registered.
     """
@@ -174,7 +177,7 @@ TRAINING, JUDGING = ({name for name, f in FIELDS.items() if f.metadata["group"] 
 def decides(key: str, method: str) -> bool:
     """Whether a setting decides any number of the training that a method is read from."""
     known = _methods()
-    return key not in known.OPTIONAL or key in known.METHODS[METHODS[method][0]].uses
+    return key not in known.OPTIONAL or key in known.METHODS[READ_FROM[method][0]].uses
 
 
 def check(key: str, value):

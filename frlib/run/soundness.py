@@ -20,7 +20,7 @@ from frlib.fast import freeze
 from frlib.run import evaluate_run, figures
 from frlib.run.config import Config, a_list
 from frlib.run.files import score
-from frlib.run.settings import METHODS
+from frlib.run.settings import READ_FROM
 
 MULTIPLES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # of the radius: 0 to 64/255 for 8/255
 FACTORS = (0.1, 1.0, 10.0)  # of the logits
@@ -42,7 +42,7 @@ def settings(config: Config, *, methods=None, images=None) -> dict:
     if methods is None:
         checked = ("at", "at-fr") if few else CHECKED
         methods = [m for m in checked if m in listed] or list(dict.fromkeys(listed))
-    methods = a_list("methods", methods, tuple(METHODS))
+    methods = a_list("methods", methods, tuple(READ_FROM))
     images = min(1000, config.aa_images or 1000) if images is None else images
     if type(images) is not int or images < 1:
         raise ValueError(f"images = {images!r}: must be a whole number from 1")

@@ -57,68 +57,80 @@ def train(config: Config, *, redo: bool = False) -> Run:
 
 def _train(run: Run, config: Config, device: str, facts: dict) -> None:
     computed = loop.precision(config, device)
-    place = {"device": device, **computed}
     cost.settle(config.threads, fast=config.fast)
     train_set, curves = _images(config, device)
+    training = _begin(config, train_set, device)
+    place = {"device": device, **computed}
+    state = _resume(run, place, training) or {
+        "epoch": 0, "history": [], "best": -1.0, "swa_best": -1.0, "made": None, "peak_bytes": 0}
+    training.epoch, training.history = state["epoch"], state["history"]
+    first = distributed.rank() == 0  # it alone writes
+    if first:
+        write_json(run.dir / "config.json", {**config.group("train"), **facts, **computed})
+        folder.accept(run, training.epoch)
+    need = check_memory(training.model, train_set, config)
+    if first and training.epoch < config.epochs:
+        print(f"{config.label}, {METHODS[config.method].title}: {need / cost.GIB:.1f} GiB on "
+              f"{_place(device)}, {_in_words(config, device)}", flush=True)
+    log.info("%s: %s, epochs %d-%d on %s", run.dir, config.model, training.epoch + 1,
+             config.epochs, device)
+
+    begun, start = training.epoch, time.time()
+    rows = loop.epochs(training, train_set, curves, config, distributed)
+    for row in tqdm(rows, desc=config.label, initial=begun, total=config.epochs,
+                    disable=None if first else True):
+        row["seconds"] = round(time.time() - start, 2)
+        state |= {"epoch": training.epoch, "history": training.history,
+                  "peak_bytes": max(state["peak_bytes"], cost.peak_bytes(device)),
+                  "made": provenance(device, before=state["made"], processes=distributed.size(),
+                                     **computed)}
+        if first:
+            _save_best(run, training, state, METHODS[config.method].criterion)
+            _save_last(run, training, state, place)
+        if first and training.epoch == begun + 1 < config.epochs:
+            left = cost.duration((config.epochs - training.epoch) * row["seconds"])
+            print(f"{config.label}: about {left} left, as its first epoch goes", flush=True)
+        log.info("%s %s", config.label, json.dumps(row))
+        start = time.time()
+    if first:
+        folder.write_history(run, training.history)
+        files = {p.stem: file_checksum(p) for p in sorted(run.dir.glob("*best.pt"))}
+        if METHODS[config.method].averaged:
+            files["swa-last"] = weights_checksum(training.average.module.state_dict())
+        write_json(run.dir / "finished.json", {
+            "seconds": round(sum(row["seconds"] for row in training.history), 1),
+            "peak_bytes": state["peak_bytes"], **computed,
+            "data": train_set.checksum, "checkpoints": files, "provenance": state["made"]})
+
+
+def _begin(config: Config, train_set: data.Split, device: str) -> loop.Training:
+    """The training before its first epoch; the same weights for the same seed."""
     torch.manual_seed(config.seed)
     model = models.create(config.model, num_classes=len(train_set.classes),
                           **_normalisation(train_set, config)).to(device)
     if config.fast:
         model = model.to(memory_format=torch.channels_last)
-    training = loop.begin(model, config, device)
-    state = {"epoch": 0, "history": [], "best": -1.0, "swa_best": -1.0, "made": None,
-             "peak_bytes": 0}
-    state = _resume(run, place, training) or state
-    training.epoch, training.history = state["epoch"], state["history"]
-    first = distributed.rank() == 0  # it alone writes
-    if first:
-        write_json(run.dir / "config.json", {**config.group("train"), **facts, **computed})
-        folder.accept(run, state["epoch"])
-    need = check_memory(model, train_set, config)
-    if first and state["epoch"] < config.epochs:
-        print(f"{config.label}, {METHODS[config.method].title}: {need / cost.GIB:.1f} GiB on "
-              f"{_place(device)}, {_in_words(config, device)}", flush=True)
-    log.info("%s: %s, epochs %d-%d on %s", run.dir, config.model, state["epoch"] + 1,
-             config.epochs, device)
+    return loop.begin(model, config, device)
 
-    chooser, begun, start = METHODS[config.method].criterion, state["epoch"], time.time()
-    rows = loop.epochs(training, train_set, curves, config, distributed)
-    for row in tqdm(rows, desc=config.label, initial=state["epoch"], total=config.epochs,
-                    disable=None if first else True):
-        for best, weights in (("best", model), ("swa_best", training.average.module)):
-            accuracy = row.get(f"{best[:-4]}{chooser}", -1.0)
-            if accuracy > state[best]:
-                state[best] = accuracy
-                if first:
-                    folder.save(run.dir / f"{best.replace('_', '-')}.next.pt",
-                                state_dict=weights.state_dict(), epoch=row["epoch"])
-        row["seconds"] = round(time.time() - start, 2)
-        if first and row["epoch"] == begun + 1 < config.epochs:
-            print(f"{config.label}: about "
-                  f"{cost.duration((config.epochs - row['epoch']) * row['seconds'])} left, as its "
-                  "first epoch goes", flush=True)
-        state["epoch"] = training.epoch
-        state["peak_bytes"] = max(state["peak_bytes"], cost.peak_bytes(device))
-        state["made"] = provenance(device, before=state["made"], processes=distributed.size(),
-                                   **computed)
-        if first:
-            folder.save(run.dir / "last.pt", state_dict=model.state_dict(),
-                        average=training.average.state_dict(),
-                        optimizer=training.optimizer.state_dict(),
-                        generator=training.generator.get_state(), place=place, state=state)
-            folder.accept(run, state["epoch"])
-            folder.write_history(run, state["history"])
-        log.info("%s %s", config.label, json.dumps(row))
-        start = time.time()
-    if first:
-        folder.write_history(run, state["history"])
-        files = {p.stem: file_checksum(p) for p in sorted(run.dir.glob("*best.pt"))}
-        if METHODS[config.method].averaged:
-            files["swa-last"] = weights_checksum(training.average.module.state_dict())
-        write_json(run.dir / "finished.json", {
-            "seconds": round(sum(row["seconds"] for row in state["history"]), 1),
-            "peak_bytes": state["peak_bytes"], **computed,
-            "data": train_set.checksum, "checkpoints": files, "provenance": state["made"]})
+
+def _save_best(run: Run, training: loop.Training, state: dict, criterion: str) -> None:
+    """Save the weights, and their average, where the epoch's row beats all before it."""
+    row = training.history[-1]
+    for name, column, model in (("best", criterion, training.model),
+                                ("swa_best", f"swa_{criterion}", training.average.module)):
+        if row.get(column, -1.0) > state[name]:
+            state[name] = row[column]
+            folder.save(run.dir / f"{name.replace('_', '-')}.next.pt",
+                        state_dict=model.state_dict(), epoch=row["epoch"])
+
+
+def _save_last(run: Run, training: loop.Training, state: dict, place: dict) -> None:
+    """Save all that is needed to go on, and then accept what `_save_best` has saved."""
+    folder.save(run.dir / "last.pt", state_dict=training.model.state_dict(),
+                average=training.average.state_dict(), optimizer=training.optimizer.state_dict(),
+                generator=training.generator.get_state(), place=place, state=state)
+    folder.accept(run, training.epoch)
+    folder.write_history(run, training.history)
 
 
 def _images(config: Config, device: str) -> tuple[data.Split, dict]:
