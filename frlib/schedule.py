@@ -32,8 +32,9 @@ def drop_epochs(milestones, epochs: int) -> list[int]:
 
 
 def swa_epoch(settings) -> int:
-    """First epoch (from 0) whose weights enter the average: by default the first learning-rate drop.
+    """First epoch (from 0) whose weights enter the average.
 
-    It is where a share `swa_start` of the epochs is done, at the latest the last.
+    It is where a share `swa_start` of the epochs is done, at the latest the last one; by default
+    that is the first learning-rate drop.
     """
     return min(epoch_at(settings.swa_start, settings.epochs), settings.epochs - 1)

@@ -510,7 +510,8 @@ def test_provenance_tells_when_todays_code_gives_other_numbers(good):
             for row in cells(book_tables.provenance("mini", good))[1:]}
     assert set(body) == set(good) and "result-files/mini/at/seed0.json" in body["at"][0]
     assert body["at"][1:] == ["0", "train 1 -> 2: no reason written down", "67 min", "65 s", "1",
-                              "2026-01-02", "0123456+dirty", "2.11.0", "1", "CPU Model(R) @ 2 GHz, 2 cores"]
+                              "2026-01-02", "0123456+dirty", "2.11.0", "1",
+                              "CPU Model(R) @ 2 GHz, 2 cores"]
     good["at"][0]["numerics"]["train"] = 2
     assert "as now" in cells(book_tables.provenance("mini", good))[1]
 
