@@ -24,11 +24,10 @@ from frlib.publish.claims import (
     reasoned,
 )
 from frlib.publish.first_page import FOREST, headline, picture, verdicts
-from frlib.publish.markup import NONE, chance, html_table, myst_table, percent, points
+from frlib.publish.markup import NONE, chance, html_table, myst_table, points
 from frlib.publish.result_format import KINDS, SHAPE, misfit, other_images
 from frlib.publish.sources import badge, copy_files, costs, preset_costs, provenance
 from frlib.publish.speed_tables import ascent, load, precision, speed
-from frlib.publish.statistics import interval
 from frlib.run.files import atomic, read_json
 from frlib.run.places import project_root
 from frlib.run.presets import shipped
@@ -84,20 +83,8 @@ def collect(preset: str, *folders: str | Path) -> dict[str, dict[int, dict]]:
 
 # ---- cells and tables
 
-def _accuracy(scores: dict) -> tuple[float, float, float]:
-    """Mean accuracy over seeds and its interval, fractions; the images count once."""
-    share = sum(s["correct"] for s in scores.values()) / sum(s["total"] for s in scores.values())
-    total = min(s["total"] for s in scores.values())
-    return share, *interval(share * total, total)
-
-
 def _cell(results, label, *path) -> str:
-    scores = find(results, label, *path)
-    if not scores:
-        return NOT_RUN
-    shares = [100 * s["correct"] / s["total"] for s in scores.values()]
-    spread = f" ± {np.std(shares, ddof=1):.1f} ({len(shares)} seeds)" if len(shares) > 1 else ""
-    return percent(*_accuracy(scores)) + spread
+    return comparison.cell(comparison.mean(find(results, label, *path)))
 
 
 def _setting(preset: str, results: dict) -> str:
@@ -387,8 +374,12 @@ def bars(results: dict) -> dict[str, dict[str, tuple[float, float, float]]]:
     """
     methods, heads = paper()["table2"]["rows"], comparison.columns(results)
     order = sorted(results, key=lambda label: [*methods, label].index(label))
-    rows = {label: {title: _accuracy(scores) for title, (attack, view) in heads.items()
-                    if (scores := find(view, label, "scores", attack))} for label in order}
+    rows = {}
+    for label in order:
+        found = {title: comparison.accuracy(view, label, attack)
+                 for title, (attack, view) in heads.items()}
+        rows[label] = {title: (mean["share"], mean["low"], mean["high"])
+                       for title, mean in found.items() if mean}
     return {label: row for label, row in rows.items() if row}
 
 

@@ -60,16 +60,20 @@ def columns(results: dict, metrics=None) -> dict[str, tuple[str, dict]]:
 
 
 def accuracy(results: dict, label: str, metric: str) -> dict | None:
-    """{"share", "low", "high", "spread", "seeds", "images"} of a label under an attack.
+    """The `mean` of a label under an attack; None where it was not run."""
+    return mean(find(results, label, "scores", metric))
+
+
+def mean(scores: dict[int, dict]) -> dict | None:
+    """{"share", "low", "high", "spread", "seeds", "images"} of the scores {seed: score}.
 
     The share is the mean over the seeds, the interval that of one set of images, the spread the
-    sample standard deviation over the seeds (None for one); fractions. None where it was not run.
+    sample standard deviation over the seeds (None for one); fractions. None for no scores.
     """
-    scores = list(find(results, label, "scores", metric).values())
     if not scores:
         return None
-    shares = [s["correct"] / s["total"] for s in scores]
-    images = min(s["total"] for s in scores)
+    shares = [s["correct"] / s["total"] for s in scores.values()]
+    images = min(s["total"] for s in scores.values())
     share = float(np.mean(shares))
     low, high = interval(share * images, images)
     return {"share": share, "low": low, "high": high, "seeds": len(shares), "images": images,
@@ -102,7 +106,7 @@ def table(results: dict, labels, base: str, preset: str = "", metrics=None) -> s
     shown = {label: results[label] for label in labels if label in results}
     head, rows = columns(shown, metrics), []
     for label in labels:
-        rows.append([label, *(_cell(accuracy(view, label, metric))
+        rows.append([label, *(cell(accuracy(view, label, metric))
                               for metric, view in head.values())])
         found = [difference(view, label, base, metric) for metric, view in head.values()]
         if label != base and any(found):
@@ -112,7 +116,8 @@ def table(results: dict, labels, base: str, preset: str = "", metrics=None) -> s
         "image, with their 95 % interval and p."))
 
 
-def _cell(found: dict | None) -> str:
+def cell(found: dict | None) -> str:
+    """A `mean` in percent, with its interval and its spread over seeds."""
     if found is None:
         return NOT_RUN
     spread = "" if found["spread"] is None else \
