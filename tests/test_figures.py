@@ -46,8 +46,9 @@ def base(trained, tmp_path, monkeypatch):
 def measured(monkeypatch):
     """The labels of the networks that are measured, in turn."""
     labels, network = [], figures.network
-    monkeypatch.setattr(figures, "network", lambda c, test: labels.append(c.label)
-                        or network(c, test))
+    for module in "figures", "measured":
+        monkeypatch.setattr(f"frlib.run.{module}.network",
+                            lambda c, test: labels.append(c.label) or network(c, test))
     return labels
 
 

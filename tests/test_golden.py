@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from frlib import averaging, data, fast, models, spectral, train
-from frlib.run import config, evaluate_run, figures
+from frlib import averaging, data, evaluate, fast, models, spectral, train
+from frlib.run import config, figures
 from frlib.run.provenance import NUMERICS
 
 FILE = Path(__file__).with_name("golden.json")
@@ -55,7 +55,7 @@ def judged(name):
     """How an attack that judges changes the images and the loss."""
     model, x, split = network()
     x, split = x[:16], split.take(16)
-    attack = partial(evaluate_run.FAST_ATTACKS[name], eps=8 / 255,
+    attack = partial(evaluate.ATTACKS[name], eps=8 / 255,
                      generator=torch.Generator().manual_seed(0))
     x_adv = attack(fast.freeze(model), x, split.labels)
     loss = torch.nn.functional.cross_entropy(model.eval()(x_adv), split.labels)
@@ -88,7 +88,7 @@ def drawn(name):
             "high": figures.high_pass(x, 5).square().sum().item()}
 
 
-PARTS = {"train": (trained, TRAININGS), "judge": (judged, evaluate_run.FAST_ATTACKS),
+PARTS = {"train": (trained, TRAININGS), "judge": (judged, evaluate.ATTACKS),
          "figures": (drawn, ["figures"]), "lens": (drawn, ["lens"])}
 ALL = [(part, name) for part, (_, names) in PARTS.items() for name in names]
 

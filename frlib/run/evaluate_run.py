@@ -30,13 +30,11 @@ from frlib.run.files import (
 )
 from frlib.run.folder import Run, check, device_for_work, open_run
 from frlib.run.places import resolve
-from frlib.run.provenance import NUMERICS, provenance, stale
+from frlib.run.provenance import NUMERICS, provenance
 from frlib.run.settings import JUDGING, READ_FROM
+from frlib.run.stored import set_aside, stored, with_data
 
 log = logging.getLogger("frlib")
-
-
-FAST_ATTACKS = evaluate.ATTACKS  # all but AutoAttack: {name: attack}, with those registered
 
 
 def siblings(label: str) -> list[str]:
@@ -123,7 +121,7 @@ def judge(config: Config, *, redo: bool = False) -> dict:
              else read_tensors(run.checkpoint(which))["epoch"],
              **{key: finished.get(key) for key in ("attack_precision", "update_precision")},
              "train_provenance": finished.get("provenance", {})}
-    return _stored(config, config.result_label, identity, about, finished, redo, lambda classes: {
+    return _judged(config, config.result_label, identity, about, finished, redo, lambda classes: {
         "": load_model(run, which, classes),
         other.removeprefix("swa-"): load_model(run, other, classes)})
 
@@ -150,17 +148,18 @@ def judge_checkpoint(name: str, file: str | Path | dict, config: Config, *,
     about = {"checkpoint": path.name, "history": [],
              "published": {"clean": entry.clean, "aa": entry.autoattack, "eps": entry.eps}}
     label = published.label(name) + config.changed(JUDGING | {"dataset"})
-    return _stored(config, label, identity, about, {}, redo,
+    return _judged(config, label, identity, about, {}, redo,
                    lambda classes: {"": published.load(name, file, classes)})
 
 
-def _stored(config, label, identity, about, finished, redo, load) -> dict:
+def _judged(config, label, identity, about, finished, redo, load) -> dict:
     """The stored result, if it has this identity; else judge what `load(classes)` gives."""
-    files = data.listing(config.dataset, resolve(config.data_root))
-    text = json.dumps({**identity, "data_files": files} if files else identity)
+    text = json.dumps(with_data(config, identity))
     identity, path = json.loads(text), result_path(config, label)
-    if (stored := kept(path, identity, redo=redo, config=config)) is not None:
-        return stored
+    if redo:
+        set_aside(path)
+    if (found := stored(path, identity, config)) is not None:
+        return found
     run = resolve(config.runs_dir) / config.preset_name / label / f"seed{config.seed}"
     work = run / "judge" / hashlib.sha256(text.encode()).hexdigest()[:12]
     with lock(work), evaluate.full_precision():
@@ -170,43 +169,6 @@ def _stored(config, label, identity, about, finished, redo, load) -> dict:
                   **identity}
         write_json(path, result)
     return result
-
-
-def kept(path: Path, identity: dict, *, redo: bool = False,
-         config: Config | None = None) -> dict | None:
-    """What is stored there, if it has this identity; None if nothing is.
-
-    FileExistsError when it differs in more than "numerics", for which there is a warning. With
-    `redo` it is moved aside first, to be kept.
-    """
-    if path.is_file() and redo:
-        aside = path.parent / f"older-{file_checksum(path)[:12]}" / path.name
-        aside.parent.mkdir(exist_ok=True)
-        path.rename(aside)
-        log.warning("%s: moved to %s, to be computed again", path, aside)
-    if not path.is_file():
-        return None
-    stored = read_json(path)
-    differing = [key for key in identity if key != "numerics"
-                 and stored.get(key) != identity[key]
-                 and not (key == "data_files" and config and _same_images(config, stored))]
-    if differing:
-        raise FileExistsError(f"{path} exists and differs in {', '.join(differing)}; results "
-                              "are never overwritten: move it aside with --redo, or choose "
-                              "another runs_dir")
-    if reasons := stale(stored):
-        log.warning("%s: today's code gives other numbers (%s); --redo computes it again", path,
-                    "; ".join(reasons))
-    return stored
-
-
-def _same_images(config: Config, stored: dict) -> bool:
-    """Whether a result from before contents were listed is one of today's test images."""
-    listed = stored.get("data_files")
-    if not listed or listed.startswith(data.LISTED):
-        return False
-    test = data.load(config.dataset, resolve(config.data_root), "test")
-    return stored["data"]["test"] == test.take(config.judge_images).checksum
 
 
 def _finite(models: dict) -> dict:
@@ -249,7 +211,7 @@ def _judge(config, label, work, finished, load, theirs) -> dict:
         if name == "clean":
             return score(right[which])
         return score(evaluate.under_attack(
-            found[which], x, y, FAST_ATTACKS[name], eps=config.judge_eps, seed=config.seed,
+            found[which], x, y, evaluate.ATTACKS[name], eps=config.judge_eps, seed=config.seed,
             batch_size=config.judge_batch, clean=right[which], progress=f"{label} {name}"))
 
     def autoattack(which):
@@ -258,25 +220,13 @@ def _judge(config, label, work, finished, load, theirs) -> dict:
                                      state_dir=work / which)
         return {**score(result.robust), "stages": result.stages, "warnings": result.warnings}
 
-    todo = {f"{which} {name}".strip(): partial(under, which, name)
-            for which in found for name in ("clean", *FAST_ATTACKS)}
+    others, names = [which for which in found if which], ("clean", *evaluate.ATTACKS)
+    todo = {_key(which, name): partial(under, which, name) for which in found for name in names}
     todo["zero gradient"] = lambda: zero_gradient(model, x, y, batch_size=config.judge_batch)
     todo["aa"] = partial(autoattack, "")
-    others = [which for which in found if which]
-    todo |= {f"{which} aa": partial(autoattack, which) for which in others if config.aa_both}
-    done = {"scores": {}, "seconds": 0.0, "made": None}
-    if (work / "scores.json").is_file():  # of a judgement that was killed
-        done = read_json(work / "scores.json")
-    for name, compute in todo.items():
-        if name not in done["scores"]:
-            start = time.time()
-            done["scores"][name] = compute()
-            done["seconds"] += time.time() - start
-            done["made"] = provenance(device, before=done["made"])
-            write_json(work / "scores.json", done)
-            count, total, *_ = done["scores"][name].values()
-            log.info("%s seed %d %s: %d of %d", label, config.seed, name, count, total)
-    scores, names = done["scores"], ("clean", *FAST_ATTACKS, "aa")
+    todo |= {_key(which, "aa"): partial(autoattack, which) for which in others if config.aa_both}
+    done = _computed(todo, work / "scores.json", device, f"{label} seed {config.seed}")
+    scores, names = done["scores"], (*names, "aa")
     warnings = list(dict.fromkeys(
         told for name in scores for told in scores[name].pop("warnings", [])))
     if theirs:
@@ -285,14 +235,38 @@ def _judge(config, label, work, finished, load, theirs) -> dict:
         log.warning("%s: %s", label, warning)
     return {
         "scores": {name: scores[name] for name in names},
-        **{which: {name: scores[f"{which} {name}"] for name in names
-                   if f"{which} {name}" in scores} for which in others},
+        **{which: {name: scores[_key(which, name)] for name in names
+                   if _key(which, name) in scores} for which in others},
         "zero_gradient": scores["zero gradient"],
         "warnings": warnings,
         "roughness": [round(v, 5) for v in roughness],
         "data": {"train": finished.get("data"), "test": test.checksum},
         "seconds": {"train": finished.get("seconds"), "judge": round(done["seconds"], 1)},
         "provenance": done["made"]}
+
+
+def _key(which: str, name: str) -> str:
+    """Where a judgement keeps an attack: on the model judged "pgd20", on another "last pgd20"."""
+    return f"{which} {name}" if which else name
+
+
+def _computed(todo: dict, file: Path, device: str, told: str) -> dict:
+    """{"scores": what each function of `todo` gives, by name, "seconds", "made"}.
+
+    Stored in `file` after each, where a killed judgement finds them.
+    """
+    done = read_json(file) if file.is_file() else {"scores": {}, "seconds": 0.0, "made": None}
+    for name, compute in todo.items():
+        if name in done["scores"]:
+            continue
+        start = time.time()
+        found = done["scores"][name] = compute()
+        done["seconds"] += time.time() - start
+        done["made"] = provenance(device, before=done["made"])
+        write_json(file, done)
+        count = found["correct"] if "correct" in found else found["count"]
+        log.info("%s %s: %d of %d", told, name, count, found["total"])
+    return done
 
 
 def forecast(model, x, y, alive: int, config: Config) -> str:

@@ -1,16 +1,10 @@
 """All numbers of chapters 5 (`figures`) and 8 (`lens`), computed once and stored.
 
 Both read the finished runs of a preset and attack its first test images with PGD-20, step eps/4.
-A network's numbers do not depend on the others, and are kept one by one while they are made: a
-killed computation goes on with the next network, and a run that is finished later is added.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
-from contextlib import nullcontext
 from functools import partial
 from importlib import resources
 from itertools import pairwise
@@ -24,13 +18,12 @@ from frlib import attacks, data, evaluate, models, spectral
 from frlib.fast import freeze
 from frlib.run import evaluate_run
 from frlib.run.config import Config, a_list
-from frlib.run.files import lock, read_json, score, write_json
-from frlib.run.folder import device_for_work, device_of, open_run
+from frlib.run.files import score
+from frlib.run.folder import device_of
+from frlib.run.measured import by_label, common_settings, finished, images, made, network
 from frlib.run.places import resolve
-from frlib.run.provenance import NUMERICS, provenance
 from frlib.run.settings import READ_FROM
 
-log = logging.getLogger("frlib")
 SIDE = 32  # bandwidths, radii and norms are given for images of this side, and scaled to others
 TABLE1 = ("natural", "at")  # the two networks of the paper's Table 1 and figures 1 and 2
 SHOWN = ("horse", "ship")  # the classes of figure 2, where a data set has them
@@ -39,12 +32,6 @@ BANDS = ("low", "middle", "high")
 
 
 # ---- what is asked for
-
-def finished(config: Config, methods=None) -> dict[str, Config]:
-    """{label: Config} of the preset's results whose training is done, of these methods alone."""
-    return {label: c for label, c in evaluate_run.listed(config).items()
-            if (methods is None or c.method in methods) and open_run(c).finished}
-
 
 def figures_settings(config: Config, *, bandwidths=None, full_scale_images=None) -> dict:
     """What decides the numbers of chapter 5; None: as the preset has it. ValueError naming a knob.
@@ -92,10 +79,6 @@ def lens_settings(config: Config, *, methods=None, images=None, radii=None, norm
     bandwidths = [1, 3, 5, 9, 13, 17, 25, 32] if bandwidths is None else bandwidths
     return {**common_settings(config), "methods": methods, "images": images, "radii": list(radii),
             "norm": norm, "stride": stride, "bandwidths": _bandwidths(bandwidths)}
-
-
-def common_settings(config: Config) -> dict:
-    return {"dataset": config.dataset, "eps": config.judge_eps, "judge_batch": config.judge_batch}
 
 
 def _bandwidths(values) -> list[int]:
@@ -206,7 +189,7 @@ def figures(config: Config, *, redo: bool = False, **knobs) -> dict:
     """
     settings, configs = figures_settings(config, **knobs), finished(config)
     own = config.is_preset and settings == figures_settings(config)
-    return made(config, "figures", settings, configs, _figures, own, redo)
+    return made(config, "figures", settings, configs, _figures, own=own, redo=redo)
 
 
 def _figures(config, settings, configs, once) -> dict:
@@ -268,7 +251,7 @@ def lens(config: Config, *, redo: bool = False, **knobs) -> dict:
     settings = lens_settings(config, **knobs)
     own = config.is_preset and settings == lens_settings(config)
     configs = finished(config, settings["methods"])
-    return made(config, "lens", settings, configs, _lens, own, redo)
+    return made(config, "lens", settings, configs, _lens, own=own, redo=redo)
 
 
 def _lens(config, settings, configs, once) -> dict:
@@ -305,97 +288,3 @@ def _lens_of(c, config, settings, test) -> dict:
             "energy": rounded(density(free - x, settings["stride"]).cpu()),
             "maps": rounded(wave_map(model, x, y, config, norm=settings["norm"],
                                      stride=settings["stride"]))}
-
-
-# ---- computed once
-
-def images(config: Config, count: int) -> data.Split:
-    """The first `count` test images, 0: all; as many as there are, where those are fewer."""
-    test = data.load(config.dataset, resolve(config.data_root), "test")
-    if count > len(test):
-        log.warning("%s: %d test images asked for, %d are there", config.dataset, count, len(test))
-    return test.take(min(count, len(test))).to(device_of(config))
-
-
-def network(c: Config, test: data.Split) -> torch.nn.Module:
-    """The network of a result, for the classes of these images and on their device."""
-    model = evaluate_run.load_model(open_run(c), READ_FROM[c.method][1], len(test.classes))
-    return model.to(test.labels.device)
-
-
-def by_label(each: dict, part: str, order=None) -> dict:
-    return {label: each[label][part] for label in order or each if part in each.get(label, ())}
-
-
-def made(config, what, settings, configs, compute, own: bool, redo: bool, part="") -> dict:
-    """The stored numbers of these settings and checkpoints; else those that `compute` gives.
-
-    compute(config, settings, configs, once) -> numbers; once(name, measure) gives what measure()
-    does, computed once for the label `name` or for all networks. part: whose version of NUMERICS
-    they follow, by default that of `what`.
-
-    They are stored only if the settings are the preset's `own`. Numbers of some of these networks
-    are moved aside, to be kept, once the others are trained. Raises FileNotFoundError when no run
-    is finished, and FileExistsError for stored numbers of other settings or weights, unless `redo`
-    moves them aside (`evaluate_run.kept`).
-    """
-    if not configs:
-        raise FileNotFoundError(f"{what}: preset {config.preset_name} has no finished run of seed "
-                                f"{config.seed}: train one first")
-    files = data.listing(config.dataset, resolve(config.data_root))
-    sums = {label: evaluate_run.trained_checksum(c) for label, c in configs.items()}
-    common = {"settings": settings, "numerics": {part or what: NUMERICS[part or what]},
-              **({"data_files": files} if files else {})}
-    identity, path = {**common, "checkpoint_sha256": sums}, evaluate_run.result_path(config, what)
-    folder = resolve(config.runs_dir) / config.preset_name / what / f"seed{config.seed}"
-    parts = []
-
-    def once(name, measure, of=None):
-        """The numbers of one network, read where a killed computation has left them.
-
-        of: the labels of all the networks that they are of, by default `name` alone, if any.
-        """
-        if not own:
-            return measure()
-        text = json.dumps([common, {label: sums[label] for label in of} if of
-                           else sums.get(name)])
-        file = folder / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
-        if redo or not file.is_file():
-            write_json(file, {"numbers": measure(), "provenance": provenance(device_of(config))})
-        stored = read_json(file)
-        parts.append(stored["provenance"])
-        return stored["numbers"]
-
-    def result():
-        with evaluate.full_precision():
-            return {"preset": config.preset_name, "seed": config.seed,
-                    **compute(config, settings, configs, once), **identity,
-                    "provenance": _origin(device_of(config), parts)}
-
-    found = evaluate_run.kept(path, identity, redo=redo or _grown(path, identity)) if own else None
-    if found is None:
-        device_for_work(config)
-        with lock(folder) if own else nullcontext():
-            found = result()
-            if own:
-                write_json(path, found)
-    return found
-
-
-def _grown(path, identity) -> bool:
-    """Whether what is stored there is of some of these networks, and alike in all else."""
-    stored = read_json(path) if path.is_file() else {}
-    some = stored.get("checkpoint_sha256", {})
-    return 0 < len(some) < len(identity["checkpoint_sha256"]) \
-        and some.items() <= identity["checkpoint_sha256"].items() \
-        and all(stored.get(key) == identity[key] for key in identity if key != "checkpoint_sha256")
-
-
-def _origin(device: str, parts: list[dict]) -> dict:
-    """Today's provenance, and under "earlier" that of parts made by other code or elsewhere."""
-    def undated(made):
-        return json.dumps({key: value for key, value in made.items() if key != "date"})
-
-    now = provenance(device)
-    earlier = {undated(part): part for part in parts if undated(part) != undated(now)}
-    return {**now, "earlier": list(earlier.values())} if earlier else now

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from frlib import attacks, evaluate
 from frlib.fast import freeze
-from frlib.run import evaluate_run, figures
+from frlib.run import evaluate_run, measured
 from frlib.run.config import Config, a_list
 from frlib.run.files import score
 from frlib.run.settings import READ_FROM
@@ -46,7 +46,7 @@ def settings(config: Config, *, methods=None, images=None) -> dict:
     images = min(1000, config.aa_images or 1000) if images is None else images
     if type(images) is not int or images < 1:
         raise ValueError(f"images = {images!r}: must be a whole number from 1")
-    return {**figures.common_settings(config), "methods": methods, "images": images,
+    return {**measured.common_settings(config), "methods": methods, "images": images,
             "steps": 5 if few else STEPS, "restarts": 1 if few else RESTARTS}
 
 
@@ -54,33 +54,34 @@ def soundness(config: Config, *, redo: bool = False, **knobs) -> dict:
     """Every check, of the finished runs of these methods; knobs as in `settings`.
 
     "radius", "scale" and "stronger" by label, "transfer" by source and target. Stored and raised
-    as `figures.made` says, under the numerics of judging.
+    as `measured.made` says, under the numerics of judging.
     """
     chosen = settings(config, **knobs)
     own = config.is_preset and chosen == settings(config)
-    configs = figures.finished(config, chosen["methods"])
-    return figures.made(config, "soundness", chosen, configs, _all, own, redo, part="judge")
+    configs = measured.finished(config, chosen["methods"])
+    return measured.made(config, "soundness", chosen, configs, _all, own=own, redo=redo,
+                         part="judge")
 
 
 def _all(config, chosen, configs, once) -> dict:
-    test = figures.images(config, chosen["images"])
+    test = measured.images(config, chosen["images"])
     common = {"eps": config.judge_eps, "seed": config.seed, "batch_size": config.judge_batch}
 
     def of(c):
-        model = freeze(figures.network(c, test))
+        model = freeze(measured.network(c, test))
         return {"radius": by_radius(model, test.x, test.labels, **common),
                 "scale": by_scale(model, test.x, test.labels, **common),
                 "stronger": stronger(model, test.x, test.labels, **common, steps=chosen["steps"],
                                      restarts=chosen["restarts"])}
 
     def across():
-        models = {label: freeze(figures.network(c, test)) for label, c in configs.items()}
+        models = {label: freeze(measured.network(c, test)) for label, c in configs.items()}
         return transfer(models, test.x, test.labels, **common)
 
     each = {label: once(label, partial(of, c)) for label, c in
             tqdm(configs.items(), desc="soundness")}
     return {"label": "soundness", "images": len(test),
-            **{part: figures.by_label(each, part) for part in PARTS},
+            **{part: measured.by_label(each, part) for part in PARTS},
             "transfer": once("transfer", across, of=list(configs)), "data": {"test": test.checksum}}
 
 

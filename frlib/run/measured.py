@@ -1,0 +1,127 @@
+"""Numbers of all networks of a preset, computed once and stored: what chapters 5, 8 and 10 share.
+
+A network's numbers do not depend on the others, and are kept one by one while they are made: a
+killed computation goes on with the next network, and a run that is finished later is added.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from contextlib import nullcontext
+
+import torch
+
+from frlib import data, evaluate
+from frlib.run import evaluate_run
+from frlib.run.config import Config
+from frlib.run.files import lock, read_json, write_json
+from frlib.run.folder import device_for_work, device_of, open_run
+from frlib.run.places import resolve
+from frlib.run.provenance import NUMERICS, provenance
+from frlib.run.settings import READ_FROM
+from frlib.run.stored import set_aside, stored, with_data
+
+log = logging.getLogger("frlib")
+
+
+def finished(config: Config, methods=None) -> dict[str, Config]:
+    """{label: Config} of the preset's results whose training is done, of these methods alone."""
+    return {label: c for label, c in evaluate_run.listed(config).items()
+            if (methods is None or c.method in methods) and open_run(c).finished}
+
+
+def common_settings(config: Config) -> dict:
+    return {"dataset": config.dataset, "eps": config.judge_eps, "judge_batch": config.judge_batch}
+
+
+def images(config: Config, count: int) -> data.Split:
+    """The first `count` test images, 0: all; as many as there are, where those are fewer."""
+    test = data.load(config.dataset, resolve(config.data_root), "test")
+    if count > len(test):
+        log.warning("%s: %d test images asked for, %d are there", config.dataset, count, len(test))
+    return test.take(min(count, len(test))).to(device_of(config))
+
+
+def network(c: Config, test: data.Split) -> torch.nn.Module:
+    """The network of a result, for the classes of these images and on their device."""
+    model = evaluate_run.load_model(open_run(c), READ_FROM[c.method][1], len(test.classes))
+    return model.to(test.labels.device)
+
+
+def by_label(each: dict, part: str, order=None) -> dict:
+    return {label: each[label][part] for label in order or each if part in each.get(label, ())}
+
+
+def made(config: Config, what: str, settings: dict, configs: dict, compute, *, own: bool,
+         redo: bool = False, part: str = "") -> dict:
+    """The stored numbers of these settings and checkpoints; else those that `compute` gives.
+
+    compute(config, settings, configs, once) -> numbers; once(name, measure) gives what measure()
+    does, computed once for the label `name` or for all networks. part: whose version of NUMERICS
+    they follow, by default that of `what`.
+
+    They are stored only if the settings are the preset's `own`. Numbers of some of these networks
+    are moved aside, to be kept, once the others are trained. Raises FileNotFoundError when no run
+    is finished, and FileExistsError for stored numbers of other settings or weights, unless `redo`
+    moves them aside.
+    """
+    if not configs:
+        raise FileNotFoundError(f"{what}: preset {config.preset_name} has no finished run of seed "
+                                f"{config.seed}: train one first")
+    sums = {label: evaluate_run.trained_checksum(c) for label, c in configs.items()}
+    common = with_data(config, {"settings": settings,
+                                "numerics": {part or what: NUMERICS[part or what]}})
+    identity, path = {**common, "checkpoint_sha256": sums}, evaluate_run.result_path(config, what)
+    folder = resolve(config.runs_dir) / config.preset_name / what / f"seed{config.seed}"
+    if own:
+        if redo or _grown(path, identity):
+            set_aside(path)
+        if (found := stored(path, identity)) is not None:
+            return found
+    parts = []
+
+    def once(name, measure, of=None):
+        """The numbers of one network, read where a killed computation has left them.
+
+        of: the labels of all the networks that they are of, by default `name` alone, if any.
+        """
+        if not own:
+            return measure()
+        text = json.dumps([common, {label: sums[label] for label in of} if of
+                           else sums.get(name)])
+        file = folder / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+        if redo or not file.is_file():
+            write_json(file, {"numbers": measure(), "provenance": provenance(device_of(config))})
+        kept = read_json(file)
+        parts.append(kept["provenance"])
+        return kept["numbers"]
+
+    device_for_work(config)
+    with lock(folder) if own else nullcontext(), evaluate.full_precision():
+        found = {"preset": config.preset_name, "seed": config.seed,
+                 **compute(config, settings, configs, once), **identity}
+        found["provenance"] = _origin(device_of(config), parts)
+        if own:
+            write_json(path, found)
+    return found
+
+
+def _grown(path, identity) -> bool:
+    """Whether what is stored there is of some of these networks, and alike in all else."""
+    stored = read_json(path) if path.is_file() else {}
+    some = stored.get("checkpoint_sha256", {})
+    return 0 < len(some) < len(identity["checkpoint_sha256"]) \
+        and some.items() <= identity["checkpoint_sha256"].items() \
+        and all(stored.get(key) == identity[key] for key in identity if key != "checkpoint_sha256")
+
+
+def _origin(device: str, parts: list[dict]) -> dict:
+    """Today's provenance, and under "earlier" that of parts made by other code or elsewhere."""
+    def undated(made):
+        return json.dumps({key: value for key, value in made.items() if key != "date"})
+
+    now = provenance(device)
+    earlier = {undated(part): part for part in parts if undated(part) != undated(now)}
+    return {**now, "earlier": list(earlier.values())} if earlier else now

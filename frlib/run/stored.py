@@ -1,0 +1,63 @@
+"""Whether a result file holds what is asked for: the same settings, weights and images.
+
+A stored result is never overwritten: it is read, refused, or moved aside when that is asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from frlib import data
+from frlib.run.config import Config
+from frlib.run.files import file_checksum, read_json
+from frlib.run.places import resolve
+from frlib.run.provenance import stale
+
+log = logging.getLogger("frlib")
+
+
+def with_data(config: Config, identity: dict) -> dict:
+    """The identity, and what lists the data set's files, where it has such a list."""
+    files = data.listing(config.dataset, resolve(config.data_root))
+    return {**identity, "data_files": files} if files else identity
+
+
+def stored(path: Path, identity: dict, config: Config | None = None) -> dict | None:
+    """What is stored there, if it has this identity; None if nothing is.
+
+    FileExistsError when it differs in more than "numerics", for which there is a warning. config:
+    of a result whose images may have been listed by their names alone.
+    """
+    if not path.is_file():
+        return None
+    found = read_json(path)
+    differing = [key for key in identity if key != "numerics"
+                 and found.get(key) != identity[key]
+                 and not (key == "data_files" and config and _same_images(config, found))]
+    if differing:
+        raise FileExistsError(f"{path} exists and differs in {', '.join(differing)}; results "
+                              "are never overwritten: move it aside with --redo, or choose "
+                              "another runs_dir")
+    if reasons := stale(found):
+        log.warning("%s: today's code gives other numbers (%s); --redo computes it again", path,
+                    "; ".join(reasons))
+    return found
+
+
+def set_aside(path: Path) -> None:
+    """Move a stored result, if there is one, into a folder older-<hash> beside it, to be kept."""
+    if path.is_file():
+        aside = path.parent / f"older-{file_checksum(path)[:12]}" / path.name
+        aside.parent.mkdir(exist_ok=True)
+        path.rename(aside)
+        log.warning("%s: moved to %s, to be computed again", path, aside)
+
+
+def _same_images(config: Config, found: dict) -> bool:
+    """Whether a result from before contents were listed is one of today's test images."""
+    listed = found.get("data_files")
+    if not listed or listed.startswith(data.LISTED):
+        return False
+    test = data.load(config.dataset, resolve(config.data_root), "test")
+    return found["data"]["test"] == test.take(config.judge_images).checksum
