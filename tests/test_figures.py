@@ -81,7 +81,7 @@ def test_soundness_is_stored_like_them_network_by_network(base, measured, monkey
     assert list(made["transfer"]["at"]) == list(made["radius"]) == ["at", "at-swa"]
     assert book_tables.collect("drawn", path.parents[2])["soundness"][0]["scale"] == made["scale"]
     path.unlink()  # what was measured of each network is still there
-    monkeypatch.setattr(figures, "finished", lambda c, methods: {"at": c})
+    monkeypatch.setattr("frlib.run.measured.finished", lambda c, methods: {"at": c})
     assert soundness.soundness(base)["transfer"].keys() == {"at"}
     assert measured == [*2 * ["at", "at-swa"], "at"]  # only the transfer depends on them all
 
