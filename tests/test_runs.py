@@ -122,19 +122,19 @@ def test_a_run_made_otherwise_is_refused(settings, facts, message):
     run = folder.open_run(settings())
     files.write_json(run.dir / "config.json", {**run.config.group("train"), **FACTS,
                                                  "attack_precision": "bfloat16"})
-    folder.check(run, FACTS)
+    folder.refuse_another(run, FACTS)
     with pytest.raises(RuntimeError, match=message):
-        folder.check(run, FACTS | facts)
+        folder.refuse_another(run, FACTS | facts)
 
 
 def test_a_setting_that_did_not_exist_then_had_its_default(settings):
     run = folder.open_run(settings())
     stored = {k: v for k, v in run.config.group("train").items() if k != "normalise"}
     files.write_json(run.dir / "config.json", {**stored, **FACTS})
-    folder.check(run, FACTS)
+    folder.refuse_another(run, FACTS)
     run = dataclasses.replace(run, config=settings(normalise=True))
     with pytest.raises(RuntimeError, match="normalise = False there, True asked for"):
-        folder.check(run, FACTS)
+        folder.refuse_another(run, FACTS)
 
 
 def test_an_unfinished_run_of_other_numerics_does_not_go_on_and_a_finished_one_stays(
@@ -142,10 +142,10 @@ def test_an_unfinished_run_of_other_numerics_does_not_go_on_and_a_finished_one_s
     run = folder.open_run(settings())
     files.write_json(run.dir / "config.json", {**run.config.group("train"), **FACTS})
     with pytest.raises(RuntimeError, match="version 1, today's is 2; --redo trains it again"):
-        folder.check(run, FACTS | {"numerics": 2})
+        folder.refuse_another(run, FACTS | {"numerics": 2})
     files.write_json(run.dir / "finished.json", {})
     before = sorted(run.dir.iterdir())
-    folder.check(run, FACTS | {"numerics": 2})
+    folder.refuse_another(run, FACTS | {"numerics": 2})
     assert "--redo trains it again" in caplog.text and sorted(run.dir.iterdir()) == before
 
 

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -570,3 +570,9 @@ def test_trades_attack_begins_in_float32(settings, monkeypatch):
     for _ in range(2):
         METHODS["trades"].attack(frozen.refresh(model), split.x, split.labels, config_, None)
     assert passes == 2 * ["float32", "float32", "bfloat16", "bfloat16"]
+
+
+def test_the_loops_defaults_are_those_of_the_settings():
+    ours, theirs = train.Settings(), config.Config()
+    for field in fields(ours):
+        assert getattr(ours, field.name) == getattr(theirs, field.name), field.name

@@ -19,7 +19,7 @@ from frlib.publish.markup import NONE, SMOKE_MARK, chance, html_table, percent
 from frlib.publish.statistics import LEVEL, interval, rank_test, sign_flip
 from frlib.run.config import Config, load
 from frlib.run.files import unpack_flags
-from frlib.run.folder import check, open_run
+from frlib.run.folder import open_run, refuse_another
 from frlib.run.labels import parse_label, run_label
 from frlib.run.places import project_root, resolve
 from frlib.run.presets import shipped
@@ -132,7 +132,7 @@ def progress(config: Config, name: str, collected: dict, wanted) -> dict[str, li
     for label, shown in labels(config, name, wanted).items():
         run = open_run(config.sibling(label))
         if run.finished:
-            check(run, {"numerics": NUMERICS["train"]})
+            refuse_another(run, {"numerics": NUMERICS["train"]})
             found[run.config.label] = run.history
         elif rows := collected.get(shown, {}).get(config.seed, {}).get("history"):
             found[shown] = rows

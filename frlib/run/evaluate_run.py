@@ -28,7 +28,7 @@ from frlib.run.files import (
     weights_checksum,
     write_json,
 )
-from frlib.run.folder import Run, check, device_for_work, open_run
+from frlib.run.folder import Run, device_for_work, open_run, refuse_another
 from frlib.run.places import resolve
 from frlib.run.provenance import NUMERICS, provenance
 from frlib.run.settings import JUDGING, READ_FROM
@@ -111,7 +111,7 @@ def judge(config: Config, *, redo: bool = False) -> dict:
     checksum = trained_checksum(config)
     finished = read_json(run.dir / "finished.json")
     trained = read_json(run.dir / "config.json").get("numerics")
-    check(run, {"numerics": trained})
+    refuse_another(run, {"numerics": trained})
     identity = {"config": config.group("train", "judge"), "checkpoint_sha256": checksum,
                 "numerics": {"train": trained, "judge": NUMERICS["judge"]}}
     last = read_tensors(run.checkpoint("last"))["state"]

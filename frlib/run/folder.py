@@ -84,8 +84,8 @@ def device_for_work(config: Config) -> str:
     return device
 
 
-def check(run: Run, facts: dict) -> None:
-    """Whether what the folder holds, if anything, is this very run: raises, and changes nothing.
+def refuse_another(run: Run, facts: dict) -> None:
+    """Raises unless what the folder holds, if anything, is this very run; changes nothing.
 
     facts: {"numerics": version, ...}, which must be as then. RuntimeError for a run of other
     settings or facts, and for one of older numerics that would go on; a finished one is only told.

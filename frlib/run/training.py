@@ -49,7 +49,7 @@ def train(config: Config, *, redo: bool = False) -> Run:
         distributed.on_first(lambda: held.enter_context(lock(run.dir, reading=run.finished)))
         if redo:
             distributed.on_first(lambda: folder.move_aside(run))
-        distributed.on_first(lambda: folder.check(run, facts))
+        distributed.on_first(lambda: folder.refuse_another(run, facts))
         if not distributed.on_first(lambda: run.finished):
             _train(run, config, device_for_work(config), facts)
     return run
