@@ -55,23 +55,25 @@ def kernels(weights, *, count=16, title=None, mark=None) -> Figure:
 def roughness(values, *, title=None, mark=None) -> Figure:
     """How rough a layer's kernels are: values {model: 1-D roughnesses}, from `frlib.spectral`.
 
-    Every kernel is a dot (at most 400 a model, evenly through the sorted values), over a box of
-    the quartiles with whiskers from the 5th to the 95th percentile; the diamond is the mean.
+    Every kernel is a mark, of a shape for each model (at most 400, evenly through the sorted
+    values), over a box of the quartiles with whiskers from the 5th to the 95th percentile; the
+    large one is the mean.
     """
     _need(values)
     fig, axes = _figure(1.1 + 0.65 * len(values))
     ax, jitter = axes[0, 0], np.random.default_rng(0)
     for row, numbers in enumerate(values.values()):
         numbers, color = np.sort(np.ravel(numbers)), COLORS[row % len(COLORS)]
+        marker = MARKERS[row % len(MARKERS)]
         dots = numbers[np.unique(np.linspace(0, len(numbers) - 1, 400).astype(int))]
-        ax.plot(dots, row + jitter.uniform(-0.3, 0.3, len(dots)), ".", color=color, alpha=0.35,
-                markeredgewidth=0)
+        ax.plot(dots, row + jitter.uniform(-0.3, 0.3, len(dots)), marker, color=color, alpha=0.45,
+                markersize=4, markeredgewidth=0)
         low, first, median, third, high = np.percentile(numbers, [5, 25, 50, 75, 95])
         ax.hlines(row, low, high, color="black", lw=1)
         ax.barh(row, third - first, left=first, height=0.4, facecolor=(1, 1, 1, 0.6),
                 edgecolor="black")
         ax.vlines(median, row - 0.2, row + 0.2, color="black", lw=2)
-        ax.plot(numbers.mean(), row, "D", color=color, markeredgecolor="black", markersize=6)
+        ax.plot(numbers.mean(), row, marker, color=color, markeredgecolor="black", markersize=8)
     ax.set_yticks(range(len(values)), values)
     ax.set_ylim(len(values) - 0.5, -0.5)
     ax.set_xlim(left=0)
