@@ -12,7 +12,7 @@ import textwrap
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.colors import LogNorm
+from matplotlib.colors import LogNorm, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
@@ -87,7 +87,7 @@ def spectra(rows, *, title=None, mark=None) -> Figure:
     rows: [{"title", "clean_spectrum", "adv_spectrum"}], 2-D centred amplitudes averaged over the
     channels; "clean_image" and "adv_image" (H, W, C in [0, 1]) may be added, and the two columns
     are left out when no row has them. "difference" may replace |adv - clean|, as when a mean over
-    many images is shown. Spectra share one logarithmic scale, differences one from 0.
+    many images is shown. Spectra share one logarithmic scale, differences one of square roots.
     """
     _need(rows)
     images = [key for key in ("clean_image", "adv_image") if any(key in row for row in rows)]
@@ -97,7 +97,7 @@ def spectra(rows, *, title=None, mark=None) -> Figure:
     amplitudes = np.concatenate([np.ravel(row[key]) for row in rows for key in columns[-3:-1]])
     top = max(amplitudes.max(), 1e-12)
     scale = LogNorm(np.clip(np.percentile(amplitudes, 1), top / 1e4, top / 10), top, clip=True)
-    largest = max(np.max(row["difference"]) for row in rows)
+    gaps = PowerNorm(0.5, 0, max(np.max(row["difference"]) for row in rows) or 1)
     fig, axes = _figure(1.9 + 5.8 / len(columns) * len(rows), rows=len(rows), columns=len(columns))
     for row, line in zip(rows, axes, strict=True):
         for key, ax in zip(columns, line, strict=True):
@@ -112,7 +112,7 @@ def spectra(rows, *, title=None, mark=None) -> Figure:
             left, up = -(width // 2) - 0.5, -(height // 2) - 0.5
             box = {"extent": (left, left + width, up + height, up), "interpolation": "nearest"}
             if key == "difference":
-                gap = ax.imshow(row[key], cmap="magma", vmin=0, vmax=largest, **box)
+                gap = ax.imshow(row[key], cmap="magma", norm=gaps, **box)
             else:
                 spectrum = ax.imshow(row[key], cmap="viridis", norm=scale, **box)
             ax.set_xticks([-(width // 4), 0, width // 4])
@@ -126,7 +126,7 @@ def spectra(rows, *, title=None, mark=None) -> Figure:
         if key not in images:
             bottom_ax.set_xlabel("cycles / image", fontsize=8)
     for image, where, label in ((spectrum, axes[:, -3:-1], "amplitude (log scale)"),
-                                (gap, axes[:, -1:], "|difference|")):
+                                (gap, axes[:, -1:], "|difference|\n(square-root scale)")):
         bar = fig.colorbar(image, ax=list(where.flat), location="bottom", pad=0.03)
         bar.set_label(label, fontsize=9)
         bar.ax.tick_params(labelsize=8)
