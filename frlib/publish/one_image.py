@@ -241,8 +241,9 @@ def img(found: dict, classes, *, columns=PANEL, alt="", attributes="", **drawn) 
 
 STYLE = """
 .frames [hidden] { display: none !important; }
-.frames .side { display: flex; flex-wrap: wrap; gap: 0.5rem; }
-.frames .side > div { flex: 1 1 14rem; max-width: 26rem; }
+.frames { margin: 0; }
+.frames .side { display: grid; gap: 0.5rem; }
+.frames .side { grid-template-columns: repeat(auto-fit, minmax(min(14rem, 100%), 1fr)); }
 """
 SCRIPT = """
 (() => {

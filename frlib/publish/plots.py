@@ -139,8 +139,8 @@ def curves(lines, *, best=None, drop=None, title=None, mark=None) -> Figure:
 
     lines: [{"label", "epochs", "values"}], values as fractions, None or NaN where not measured.
     Lines of one "group" (say, the method) share a colour, of one "style" (say, clean or PGD) a
-    dash; both default to a new one for each label. best: {label: epoch}, ringed on its line.
-    drop: epoch or epochs of a learning-rate drop.
+    dash; both default to a new one for each label. One with "points" is hollow marks, not joined.
+    best: {label: epoch}, ringed on its line. drop: epoch or epochs of a learning-rate drop.
     """
     lines = [{**line, "values": 100 * np.asarray(line["values"], float)} for line in lines]
     fig, ax = _over_epochs(lines, best or {}, drop)
@@ -475,6 +475,8 @@ def _over_epochs(lines, best, drop):
         group = groups.setdefault(line.get("group", label), len(groups))
         style = styles.setdefault(line.get("style", label), len(styles))
         look = _look(group, style)
+        if line.get("points"):
+            look |= {"ls": "", "markersize": 8, "markerfacecolor": "white"}
         ax.plot(epochs, values, label=label, markevery=max(1, len(epochs) // 8), **look)
         if label in best:
             at = epochs == best[label]
