@@ -154,7 +154,7 @@ def test_the_image_shows_what_the_counts_say(monkeypatch, fates, expected):
     flags = {name: [torch.tensor([mark != "." for mark in row]),
                     torch.tensor([mark == "-" for mark in row])] for name, row in fates.items()}
     monkeypatch.setattr(one_image, "look", lambda model, image, label, **setting: {
-        "classes": {"attacked": label if fates[model][int(image)] == "-" else -1}})
+        "classes": {"clean": label, "attacked": label if fates[model][int(image)] == "-" else -1}})
     x = y = torch.arange(4)
     assert one_image.telling({name: name for name in fates}, x, y, flags) == expected
 

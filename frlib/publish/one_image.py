@@ -95,17 +95,22 @@ def counted(flags: dict, what: str) -> str:
 def telling(models: dict, x, y, flags: dict, **setting) -> int:
     """The index of the first image on which is seen what the counts say.
 
-    All networks read it right, and each loses it to the attack if it loses most of those that it
-    reads right, and keeps it if it keeps most. If there is none, the first that all read right,
-    else 0. flags: {name: [clean, attacked, ...]}, bool (N,) each; setting: as `look` takes it.
+    All networks read it right, and each loses it to the attack, and behind the filter, if it loses
+    most of those that it reads right, and keeps it if it keeps most. If there is none, the first
+    that all read right, else 0. flags: {name: bool (N,) for some of STAGES in their order}, as of
+    the same attack in one batch; setting: as `look` takes it.
     """
-    kept = {name: 2 * int((clean & attacked).sum()) > int(clean.sum())
-            for name, (clean, attacked, *_) in flags.items()}
+    kept = {name: [2 * int((found[0] & right).sum()) > int(found[0].sum()) for right in found]
+            for name, found in flags.items()}
     common = torch.stack([found[0] for found in flags.values()]).all(0).nonzero()[:, 0].tolist()
+
+    def seen(name, i):
+        read = look(models[name], x[i], int(y[i]), **setting)["classes"]
+        return [read[stage] == int(y[i]) for stage, _ in zip(STAGES, kept[name], strict=False)]
+
     for i in common:
-        if all(flags[name][1][i] == keep for name, keep in kept.items()) and all(
-                (look(models[name], x[i], int(y[i]), **setting)["classes"]["attacked"] == y[i])
-                == keep for name, keep in kept.items()):
+        if all([bool(right[i]) for right in flags[name]] == kept[name] for name in flags) \
+                and all(seen(name, i) == kept[name] for name in flags):
             return i
     return min(common, default=0)
 
