@@ -74,10 +74,10 @@ def test_bad_input_is_named(tiny, change, message):
 
 
 def bars(figure):
-    """Heights by stage, from the last axes, and the names under them."""
+    """Lengths by stage, from the last axes, and the names beside them."""
     ax = figure.axes[-1]
-    heights = {c.get_label(): [bar.get_height() for bar in c.patches] for c in ax.containers}
-    return heights, [text.get_text() for text in ax.get_xticklabels()]
+    heights = {c.get_label(): [bar.get_width() for bar in c.patches] for c in ax.containers}
+    return heights, [text.get_text() for text in ax.get_yticklabels()]
 
 
 def test_panel_draws_these_numbers(tiny):
@@ -93,6 +93,8 @@ def test_panel_draws_these_numbers(tiny):
     assert titles[0].startswith("clean\n✓ cat") and titles[1].startswith("attacked\n✗ dog")
     assert "not comparable" in [text.get_text() for text in figure.texts]
     assert "FGSM at eps 127.5/255" in figure.get_suptitle()
+    shares, _ = bars(one_image.draw(found, ("cat", "dog"), columns=("attacked",), shares=True))
+    assert list(shares) == ["attacked"] and sum(shares["attacked"]) == pytest.approx(100)
 
 
 class Wide(nn.Module):
@@ -124,23 +126,42 @@ def test_of_a_hundred_classes_the_highest_and_the_true_one_are_drawn():
 
 
 def test_words_come_from_the_numbers(tiny):
-    found = {
-        "<at>": {
-            grey: one_image.look(tiny, IMAGE, 0, attack="FGSM", eps=grey / 255, bandwidth=2)
-            for grey in (0, 10, 128)
-        }
-    }
-    text = one_image.summary(found, ("cat", "dog"))
-    assert "attacked, it is wrong at eps 128 of 255" in text and "**<at>**" in text
-    words = one_image.sentence(found["<at>"][128], ("cat", "dog"))
-    assert "true class is cat" in words and "attacked, as dog" in words
+    found = one_image.look(tiny, IMAGE, 0, attack="FGSM", eps=128 / 255, bandwidth=2)
+    words = one_image.sentence(found, ("cat", "dog"), one_image.PANEL[:3])
+    assert "true class is cat" in words and "attacked, it is read as dog" in words
+    assert "filter" not in words and "filter" in one_image.sentence(found, ("cat", "dog"))
+    flags = {"at": torch.tensor([[True, True, False], [True, False, False]])}
+    assert one_image.counted(flags, "a / b") == "Of 3 images read right, a / b: at 2 / 1."
+
+
+def test_another_filter_leaves_the_attack_as_it_is(tiny):
+    setting = {"attack": "PGD-20", "eps": 0.1}
+    found = one_image.look(tiny, IMAGE, 0, bandwidth=2, **setting)
+    other = one_image.behind(tiny, found, 1)
+    expected = one_image.look(tiny, IMAGE, 0, bandwidth=1, **setting)
+    assert other["bandwidth"] == 1 and other["classes"] == expected["classes"]
+    for stage in one_image.STAGES:
+        np.testing.assert_array_equal(other["images"][stage], expected["images"][stage])
+
+
+@pytest.mark.parametrize(("fates", "expected"), [
+    ({"natural": "-xxx", "at": "xx--"}, 1),  # at keeps most of those it reads right: -x, so not 0
+    ({"natural": "xxxx", "at": "---x"}, 0),
+    ({"natural": ".xxx", "at": "-.xx"}, 2),  # . is wrong without an attack
+    ({"natural": "..xx", "at": "--.."}, 0)])  # none that all read right
+def test_the_image_shows_what_the_counts_say(monkeypatch, fates, expected):
+    """fates: by image, lost to the attack (x), kept (-)."""
+    flags = {name: [torch.tensor([mark != "." for mark in row]),
+                    torch.tensor([mark == "-" for mark in row])] for name, row in fates.items()}
+    monkeypatch.setattr(one_image, "look", lambda model, image, label, **setting: {
+        "classes": {"clean": label, "attacked": label if fates[model][int(image)] == "-" else -1}})
+    x = y = torch.arange(4)
+    assert one_image.telling({name: name for name in fates}, x, y, flags) == expected
 
 
 def test_names_of_classes_are_no_markup(tiny):
     classes = ("$\\frac$ *cat*", "do_g_ <b>")
     found = one_image.look(tiny, IMAGE, 0, attack="none", eps=0.1, bandwidth=2)
-    text = one_image.summary({"at": {0: found}}, classes)
-    assert r"\$\\frac\$ \*cat\*" in text and "*cat*" not in text.replace("\\*", "")
     title = one_image.draw(found, classes).axes[0].get_title()
     assert "$\\frac$ *cat*" in title
     assert one_image.img(found, classes)  # it draws: read as a formula, the name would be an error
@@ -194,15 +215,16 @@ def book_frames():
 def test_frames_are_sound_html_of_their_own(book_frames):
     tags = Reader(book_frames).tags
     pictures = [attrs for tag, attrs in tags if tag == "img"]
-    assert [i for i, attrs in enumerate(pictures) if "hidden" not in attrs] == [EPS.index(8)]
+    shown = [EPS.index(8), len(EPS) + EPS.index(8)]  # one of each model, side by side
+    assert [i for i, attrs in enumerate(pictures) if "hidden" not in attrs] == shown
     for attrs, (name, grey) in zip(pictures, [(n, g) for n in ("<natural>", "at") for g in EPS],
                                    strict=True):
         assert f"Model {name}. " in attrs["alt"] and f"eps {grey}/255" in attrs["alt"]
         assert attrs["src"].startswith("data:image/png;base64,")
     slider = next(attrs for tag, attrs in tags if tag == "input")
-    assert json.loads(slider["data-eps"]) == list(EPS) and slider["value"] == "2"
-    assert {tag for tag, _ in tags} == {"div", "style", "p", "label", "select", "option", "input",
-                                        "output", "img", "script"}
+    assert json.loads(slider["data-steps"]) == list(EPS) and slider["value"] == "2"
+    assert {tag for tag, _ in tags} == {"figure", "div", "style", "p", "label", "input", "output",
+                                        "img", "figcaption", "script"}
     values = [value or "" for _, attrs in tags for value in attrs.values()]
     assert not any("//" in value for value in values if not value.startswith("data:"))
     assert "//" not in one_image.SCRIPT and "fetch" not in one_image.SCRIPT
@@ -213,7 +235,7 @@ def test_frames_refuse_what_they_cannot_show(tiny):
     found = {grey: one_image.look(tiny, IMAGE, 0, attack="FGSM", eps=grey / 255, bandwidth=2)
              for grey in (0, 8)}
     for given, start, message in (({}, 0, "at least one model"), ({"at": found}, 4, "start = 4"),
-                                  ({"at": found, "b": {0: found[0]}}, 0, "the same eps")):
+                                  ({"at": found, "b": {0: found[0]}}, 0, "the same steps")):
         with pytest.raises(ValueError, match=message):
             one_image.frames(given, ("cat", "dog"), start=start)
 
@@ -271,8 +293,10 @@ def executed(tmp_path, monkeypatch, **parameters):
 def test_the_page_holds_frames_and_no_widget(runs, tmp_path, monkeypatch):
     kinds, text = executed(tmp_path, monkeypatch, runs_dir=str(runs), settings=TINY)
     assert WIDGET not in kinds and "VBox" not in text and "interactive(" not in text
-    assert "models of preset smoke: natural, at, at-swa" in text
-    assert text.count("<img ") == 12 and "smoke preset" in text and "**natural** reads" in text
+    assert "networks: own runs of preset smoke; images: test images of digits" in text
+    assert text.count("<img ") == 12 and "smoke preset" in text
+    assert re.search(r"Of 40 images read right, clean / under PGD-20 at eps 16/255: natural \d+ / ",
+                     text)
 
 
 @quiet
@@ -313,19 +337,22 @@ def test_frames_move_with_the_keyboard_and_offline(book_frames, browser, tmp_pat
     with browser.new_context(offline=True) as context:
         page = context.new_page()
         page.goto(path.as_uri())
-        assert "eps 8/255" in visible(page)[0] and len(visible(page)) == 1
-        page.keyboard.press("Tab")  # the menu
+
+        def both_at(eps):
+            seen = visible(page)
+            return [alt.split(".")[0] for alt in seen] == ["Model <natural>", "Model at"] \
+                and all(f"eps {eps}/255" in alt for alt in seen)
+
+        assert both_at(8)
         page.keyboard.press("Tab")  # the slider
         page.keyboard.press("ArrowRight")
-        assert "eps 16/255" in visible(page)[0] and len(visible(page)) == 1
-        assert page.locator("output").inner_text() == "16/255"
-        page.get_by_label("model").select_option("at")
-        assert visible(page)[0].startswith("Model at. ") and "eps 16/255" in visible(page)[0]
+        assert both_at(16) and page.locator("output").inner_text() == "16/255"
         page.keyboard.press("Home")
+        assert both_at(0)
     with browser.new_context(java_script_enabled=False) as context:
         page = context.new_page()
         page.goto(path.as_uri())
-        assert "eps 8/255" in visible(page)[0] and len(visible(page)) == 1
+        assert "eps 8/255" in visible(page)[0] and len(visible(page)) == 2
         assert not page.locator("input").is_visible(), "a slider that does nothing"
 
 

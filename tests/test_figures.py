@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from frlib import attacks, evaluate, models, train
+from frlib import attacks, data, evaluate, models, train
 from frlib.__main__ import main
-from frlib.publish import book_tables
+from frlib.publish import book_tables, notebook_views, plots
 from frlib.run import config, evaluate_run, figures, files, soundness
 from frlib.run.places import resolve
 
@@ -176,6 +176,26 @@ def test_the_lens_takes_what_a_preset_has(own_root):
     assert figures.lens_settings(config.load("smoke"))["methods"] == list(figures.LENS)
     rivals = figures.lens_settings(config.load("smoke", runs=["trades", "mart@beta=1.0"]))
     assert rivals["methods"] == ["trades", "mart"]
+
+
+def test_figure_2_has_the_images_and_the_spectra_of_the_same_attack():
+    few = data.Split(torch.randint(0, 256, (5, 3, 8, 8), dtype=torch.uint8),
+                     torch.tensor([0, 1, 1, 0, 1]), ("ship", "cat"))
+    attacked = (few.x + 0.1).clamp(max=1)
+    rows = notebook_views.spectrum_rows({"at": notebook_views.spectra_of(few, attacked)})
+    assert [row["title"] for row in rows] == ["at\nship", "at\ncat", "at\nmean of 5"]
+    assert torch.equal(torch.from_numpy(rows[1]["adv_image"]), attacked[1].permute(1, 2, 0))
+    assert rows[0]["adv_spectrum"].tolist() == figures.spectra(few.x[:1], attacked[:1])["adv"]
+    assert "adv_image" not in rows[2] and len(plots.spectra(rows).axes) == 3 * 5 + 2
+
+
+def test_the_papers_figure_3_is_drawn_as_it_was_read_off():
+    rows = [{"epoch": epoch, "lr": 0.1 if epoch < 3 else 0.01} for epoch in (1, 2, 3, 4)]
+    lines = notebook_views.paper_points({"at": rows, "at-fr@fr_lambda=1.0": rows})
+    assert [(line["label"], line["epochs"], line["values"]) for line in lines] == [
+        ("at: paper", [2.5, 4], [0.54, 0.49]), ("at: paper, averaged", [4], [0.545])]
+    drawn, averaged = plots.curves(lines).axes[0].get_lines()[:2]
+    assert drawn.get_linestyle() == "None" and drawn.get_marker() != averaged.get_marker()
 
 
 @pytest.mark.parametrize("labels, classes, expected", [

@@ -13,11 +13,14 @@ from contextlib import suppress
 import numpy as np
 
 from frlib import methods
+from frlib.data import Split
 from frlib.publish import book_tables, claims, comparable, comparison, sources
 from frlib.publish.claims import NOT_RUN, radius
 from frlib.publish.markup import NONE, SMOKE_MARK, chance, html_table, percent
 from frlib.publish.statistics import LEVEL, interval, rank_test, sign_flip
 from frlib.run.config import Config, load
+from frlib.run.figures import examples
+from frlib.run.figures import spectra as mean_spectra
 from frlib.run.files import unpack_flags
 from frlib.run.folder import open_run, refuse_another
 from frlib.run.labels import parse_label, run_label
@@ -150,6 +153,24 @@ def lines(history: dict[str, list[dict]], keys) -> list[dict]:
     return [{"label": f"{short(label)}: {SERIES[key]}", "group": label, "style": key,
              "epochs": [row["epoch"] for row in rows], "values": [row.get(key) for row in rows]}
             for label, rows in history.items() for key in keys if any(key in row for row in rows)]
+
+
+def paper_points(history: dict[str, list[dict]]) -> list[dict]:
+    """What was read off the paper's figure 3, right, as hollow marks for `plots.curves`.
+
+    At the first drop of these histories and at their last epoch, of their methods and averages.
+    """
+    found, first_drop = [], drops(history)[:1]
+    for label, rows in history.items():
+        places = {"near_first_drop": first_drop, "last": [rows[-1]["epoch"]]}
+        for method, what in ((label, "paper"), (f"{label}-swa", "paper, averaged")):
+            values = claims.paper()["figure3"]["rows"].get(method, {})
+            points = [(epoch, float(np.mean(values[where])) / 100) for where, epochs in
+                      places.items() for epoch in epochs if values.get(where) is not None]
+            found += [{"label": f"{short(label)}: {what}", "group": label, "style": what,
+                       "points": True, "epochs": [epoch for epoch, _ in points],
+                       "values": [value for _, value in points]}] if points else []
+    return found
 
 
 def drops(history: dict[str, list[dict]]) -> list[float]:
@@ -402,11 +423,27 @@ def arrays(lists: dict) -> dict[str, np.ndarray]:
     return {short(label): np.asarray(values, dtype=float) for label, values in lists.items()}
 
 
-def spectrum_rows(figures: dict) -> list[dict]:
-    """Figure 2 as `plots.spectra` takes it, with the model and the example of each row."""
-    return [{"title": f"{model}\n{example}", "model": model, "example": example,
-             "clean_spectrum": np.asarray(spectra["clean"]),
-             "adv_spectrum": np.asarray(spectra["adv"]),
-             "difference": np.asarray(spectra["difference"])}
-            for model, examples in figures["spectra"].items()
-            for example, spectra in examples.items()]
+def spectra_of(few: Split, attacked) -> dict[str, dict]:
+    """What figure 2 shows of a network: two example images and the mean of all, attacked.
+
+    {example: {"clean", "adv", "difference"}} as `frlib.run.figures.spectra` gives them, with the
+    "images" of an example, clean and attacked, (H, W, C) each. attacked: like `few.x`.
+    """
+    x, mean = few.x, f"mean of {len(few)}"
+    chosen = {name: slice(i, i + 1) for name, i in
+              examples(few.labels, few.classes).items()}
+    found = {name: mean_spectra(x[at], attacked[at])
+             for name, at in {**chosen, mean: slice(None)}.items()}
+    for name, at in chosen.items():
+        found[name]["images"] = [images[at][0].permute(1, 2, 0).cpu().numpy()
+                                 for images in (x, attacked)]
+    return found
+
+
+def spectrum_rows(spectra: dict) -> list[dict]:
+    """{model: {example: spectra}} as figure 2, `plots.spectra`, takes it."""
+    return [{"title": f"{model}\n{example}",
+             **{f"{key}_spectrum": np.asarray(found[key]) for key in ("clean", "adv")},
+             "difference": np.asarray(found["difference"]),
+             **dict(zip(("clean_image", "adv_image"), found.get("images", ()), strict=False))}
+            for model, examples in spectra.items() for example, found in examples.items()]

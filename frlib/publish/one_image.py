@@ -1,4 +1,4 @@
-"""One image under one attack: as numbers, as a figure, as frames with a slider, as live controls.
+"""One image under one attack: as numbers, as a panel, as frames with a slider, as live controls.
 
 The attacks are those of `evaluate_run`, steps of eps/4. The low-pass filter is applied to the
 attacked image, after the attack was made, as in Table 1.
@@ -10,6 +10,7 @@ import base64
 import html
 import io
 import os
+import textwrap
 
 import ipywidgets
 import numpy as np
@@ -20,7 +21,6 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from frlib import attacks, data, spectral
-from frlib.publish.markup import escaped
 from frlib.publish.plots import COLORS
 
 ATTACKS = {
@@ -32,6 +32,7 @@ ATTACKS = {
         model, x, y, eps=eps, step_size=eps / 4, steps=30, generator=generator),
 }
 STAGES = ("clean", "attacked", "filtered")
+PANEL = ("clean", "attacked", "perturbation", "filtered")  # the columns of a panel
 MOST_CLASSES = 10  # the bars of a panel; of more classes, those with the highest logits are shown
 HATCHES = (None, "////", "....")
 
@@ -56,148 +57,208 @@ def look(model, image, label: int, *, attack: str, eps: float, bandwidth: int,
         classes = model(x).shape[1]
     if not 0 <= label < classes:
         raise ValueError(f"label = {label}: must be a class index from 0 to {classes - 1}")
-    generator = torch.Generator(x.device).manual_seed(seed)
-    attacked = ATTACKS[attack](model, x, y, eps, generator)
-    images = torch.cat([x, attacked, spectral.low_pass(attacked, bandwidth)])
+    attacked = ATTACKS[attack](model, x, y, eps, torch.Generator(x.device).manual_seed(seed))
+    return _read(model, x, attacked, label=label, attack=attack, eps=eps, bandwidth=bandwidth)
+
+
+def behind(model, found: dict, bandwidth: int) -> dict:
+    """A `look` of this model with the same attacked image behind a filter of another bandwidth."""
+    device = next((tensor.device for tensor in model.parameters()), "cpu")
+    x, attacked = (torch.from_numpy(found["images"][stage])[None].to(device)
+                   for stage in ("clean", "attacked"))
+    return _read(model, x, attacked, label=found["label"], attack=found["attack"],
+                 eps=found["eps"], bandwidth=bandwidth)
+
+
+def _read(model, x, attacked, **setting) -> dict:
+    images = torch.cat([x, attacked, spectral.low_pass(attacked, setting["bandwidth"])])
     with torch.no_grad():
         logits = model(images).float()
     share, read = logits.softmax(1).max(1)
-    return {"label": label, "attack": attack, "eps": eps, "bandwidth": bandwidth,
-            "images": dict(zip(STAGES, images.cpu().numpy(), strict=True)),
+    return {**setting, "images": dict(zip(STAGES, images.cpu().numpy(), strict=True)),
             "logits": dict(zip(STAGES, logits.cpu().numpy(), strict=True)),
             "classes": dict(zip(STAGES, read.tolist(), strict=True)),
             "shares": dict(zip(STAGES, share.tolist(), strict=True))}
 
 
-def draw(found: dict, classes, *, title=None, mark=None) -> Figure:
-    """A `look` as a figure: images, their amplitude spectra on one log scale, and the logits.
+def counted(flags: dict, what: str) -> str:
+    """How many images each network reads right, in a sentence.
 
-    classes: the names of the labels; mark: as in `frlib.publish.plots`.
-    The perturbation is drawn with grey for 0, black for -eps and white for +eps, per channel.
+    flags: {name: [bool (N,), ...]}; what: under which conditions, as "clean / attacked".
+    """
+    total = len(next(iter(flags.values()))[0])
+    each = ", ".join(f"{name} {' / '.join(str(int(right.sum())) for right in found)}"
+                     for name, found in flags.items())
+    return f"Of {total} images read right, {what}: {each}."
+
+
+def telling(models: dict, x, y, flags: dict, **setting) -> int:
+    """The index of the first image on which is seen what the counts say.
+
+    All networks read it right, and each loses it to the attack, and behind the filter, if it loses
+    most of those that it reads right, and keeps it if it keeps most. If there is none, the first
+    that all read right, else 0. flags: {name: bool (N,) for some of STAGES in their order}, as of
+    the same attack in one batch; setting: as `look` takes it.
+    """
+    kept = {name: [2 * int((found[0] & right).sum()) > int(found[0].sum()) for right in found]
+            for name, found in flags.items()}
+    common = torch.stack([found[0] for found in flags.values()]).all(0).nonzero()[:, 0].tolist()
+
+    def seen(name, i):
+        read = look(models[name], x[i], int(y[i]), **setting)["classes"]
+        return [read[stage] == int(y[i]) for stage, _ in zip(STAGES, kept[name], strict=False)]
+
+    for i in common:
+        if all([bool(right[i]) for right in flags[name]] == kept[name] for name in flags) \
+                and all(seen(name, i) == kept[name] for name in flags):
+            return i
+    return min(common, default=0)
+
+
+def draw(found: dict, classes, *, columns=PANEL, most=MOST_CLASSES, shares=False, limits=None,
+         title=None, mark=None) -> Figure:
+    """A `look` as a figure: images over their amplitude spectra on one log scale, then bars.
+
+    columns: some of PANEL; classes: the names of the labels; mark: as in `frlib.publish.plots`.
+    The bars are the logits, from the lowest to the highest of `limits` if given, with `shares` the
+    probabilities, of the `most` highest classes. The perturbation is drawn with grey for 0, black
+    for -eps and white for +eps, per channel.
     """
     images, eps = found["images"], found["eps"]
     perturbation = images["attacked"] - images["clean"]
-    shown = {"clean": images["clean"], "attacked": images["attacked"],
-             "perturbation": 0.5 + perturbation / (2 * eps or 1), "filtered": images["filtered"]}
+    shown = {**images, "perturbation": 0.5 + perturbation / (2 * eps or 1)}
     spectra = {name: spectral.amplitude(torch.from_numpy(values)[None])[0].mean(0).numpy()
                for name, values in {**images, "perturbation": perturbation}.items()}
     top = max(float(spectra["clean"].max()), 1e-6)
     scale = LogNorm(top / 1e4, top, clip=True)
-    fig = Figure(figsize=(6, 5.4), dpi=110, facecolor="white")
-    grid = fig.add_gridspec(2, 5, width_ratios=[1, 1, 1, 1, 0.07], left=0.12, right=0.9, top=0.86,
-                            bottom=0.42, hspace=0.06, wspace=0.12)
-    height, width = next(iter(spectra.values())).shape
-    left, up = -(width // 2) - 0.5, -(height // 2) - 0.5
-    for column, (name, pixels) in enumerate(shown.items()):
+    stages = [name for name in STAGES if name in columns]
+    chosen = _highest(found, stages, min(most, len(found["logits"]["clean"])))
+    width = 0.5 + 0.92 * len(columns)  # inches, as those below
+    heading = textwrap.wrap(title or _setting(found, columns), int(14 * width))
+    above, bars = 0.6 + 0.15 * len(heading), 0.2 + 0.15 * len(chosen) * len(stages) ** 0.5
+    height = above + 2.9 + bars + (0.35 if mark else 0)
+    fig = Figure(figsize=(width, height), dpi=140, facecolor="white")
+    grid = fig.add_gridspec(
+        3, len(columns), height_ratios=[1, 1, 0.06], left=0.42 / width, right=1 - 0.08 / width,
+        top=1 - above / height, bottom=1 - (above + 2) / height, hspace=0.1, wspace=0.08)
+    rows, wide = spectra["clean"].shape
+    left, up = -(wide // 2) - 0.5, -(rows // 2) - 0.5
+    for column, name in enumerate(columns):
         ax = fig.add_subplot(grid[0, column], xticks=[], yticks=[], anchor="S")
-        ax.imshow(np.clip(pixels.transpose(1, 2, 0).squeeze(), 0, 1), cmap="gray", vmin=0, vmax=1)
+        ax.imshow(np.clip(shown[name].transpose(1, 2, 0).squeeze(), 0, 1), cmap="gray", vmin=0,
+                  vmax=1, interpolation="nearest")
         reading, color = _heading(found, name, classes)
-        ax.set_title(reading, fontsize=8.5, color=color, linespacing=1.3, parse_math=False)
-        below = fig.add_subplot(grid[1, column], yticks=[], anchor="N")
-        drawn = below.imshow(spectra[name], cmap="viridis", norm=scale,
-                             extent=(left, left + width, up + height, up))
-        below.set_xticks([-(width // 4), 0, width // 4])
-        below.tick_params(labelsize=7)
-        below.set_xlabel("cycles / image", fontsize=7.5)
+        ax.set_title(reading, fontsize=8, color=color, linespacing=1.25, pad=3, parse_math=False)
+        ax = fig.add_subplot(grid[1, column], yticks=[], anchor="N")
+        drawn = ax.imshow(spectra[name], cmap="viridis", norm=scale, interpolation="nearest",
+                          extent=(left, left + wide, up + rows, up))
+        ax.set_xticks([])
         if column == 0:
-            ax.set_ylabel("image", fontsize=9)
-            below.set_ylabel("spectrum\ncycles / image", fontsize=8)
-            below.set_yticks([-(height // 4), 0, height // 4])
-    bar = fig.colorbar(drawn, cax=fig.add_subplot(grid[1, 4]))
-    bar.set_label("amplitude (log scale)", fontsize=7.5)
-    bar.ax.tick_params(labelsize=7)
-    _bars(fig.add_axes((0.12, 0.12, 0.78, 0.18)), found, classes)
-    fig.suptitle(title or _setting(found), fontsize=10.5, y=0.97)
+            ax.set_ylabel("cycles / image", fontsize=7.5, labelpad=0)
+            ax.set_yticks([-(rows // 4), 0, rows // 4])
+            ax.tick_params(labelsize=7, pad=1)
+    bar = fig.colorbar(drawn, cax=fig.add_subplot(grid[2, :]), orientation="horizontal",
+                       ticks=[top / 1e4, top / 1e2, top], format="%.2g")
+    bar.ax.minorticks_off()
+    bar.set_label("amplitude of the spectra (log scale)", fontsize=7.5, labelpad=1)
+    bar.ax.tick_params(labelsize=7, pad=1)
+    _bars(fig.add_axes((1 / width, (height - above - 2.5 - bars) / height, 1 - 1.12 / width,
+                        (bars - 0.05) / height)),
+          found, classes, chosen, stages, shares, limits)
+    fig.suptitle("\n".join(heading), fontsize=9, y=1 - 0.04 / height, va="top", parse_math=False)
     if mark:
-        fig.text(0.5, 0.01, mark, color="#B00020", fontsize=9, weight="bold", ha="center")
+        fig.text(0.5, 0.01, "\n".join(textwrap.wrap(mark, 15 * width)), color="#B00020", fontsize=8,
+                 weight="bold", ha="center", va="bottom")
     return fig
 
 
-def _setting(found) -> str:
-    attack = "no attack" if found["attack"] == "none" \
+def attack_of(found: dict) -> str:
+    """The attack of a `look` in words."""
+    return "no attack" if found["attack"] == "none" \
         else f"{found['attack']} at eps {255 * found['eps']:g}/255"
-    return f"{attack}, low-pass filter of bandwidth {found['bandwidth']}"
+
+
+def _setting(found, columns=PANEL) -> str:
+    """What made a panel: the attack, and the filter where its column is shown."""
+    return attack_of(found) + (f", low-pass filter of bandwidth {found['bandwidth']}"
+                               if "filtered" in columns else "")
 
 
 def _heading(found, name, classes) -> tuple[str, str]:
     """What stands above an image, and its colour; a cross marks a wrong reading as well."""
     if name == "perturbation":
-        return "perturbation\ngrey 0, white +eps", "black"
+        return "perturbation\nblack −, grey 0,\nwhite +", "black"
     read = found["classes"][name]
-    right = read == found["label"]
-    return (f"{name}\n{'✓' if right else '✗'} {classes[read]}, {found['shares'][name]:.0%}",
-            "black" if right else "#B00020")
+    true = read == found["label"]
+    return (f"{name}\n{'✓' if true else '✗'} {classes[read]}\n{found['shares'][name]:.0%}",
+            "black" if true else "#B00020")
 
 
-def _bars(ax, found, classes):
-    logits = np.stack([found["logits"][name] for name in STAGES])
-    chosen = np.sort(np.argsort(-logits.max(0), kind="stable")[:MOST_CLASSES])
-    if found["label"] not in chosen:
-        chosen = np.sort(np.append(chosen[:-1], found["label"]))
-    for index, name in enumerate(STAGES):
-        ax.bar(np.arange(len(chosen)) + 0.27 * (index - 1), logits[index, chosen], 0.25,
-               label=name, color=COLORS[index], hatch=HATCHES[index], edgecolor="white", lw=0)
+def _highest(found, stages, most) -> list[int]:
+    """The classes of the bars, in their order: those of the highest logits and the true one."""
+    logits = np.max([found["logits"][name] for name in stages], 0)
+    chosen = sorted(np.argsort(-logits, kind="stable")[:most].tolist())
+    return chosen if found["label"] in chosen else sorted([*chosen[:-1], found["label"]])
+
+
+def _bars(ax, found, classes, chosen, stages, shares, limits):
+    values = np.stack([found["logits"][name] for name in stages])
+    if shares:
+        values = np.exp(values - values.max(1, keepdims=True))
+        values *= 100 / values.sum(1, keepdims=True)
+    step = 0.84 / len(stages)
+    for index, name in enumerate(stages):
+        ax.barh(np.arange(len(chosen)) + step * (index - (len(stages) - 1) / 2),
+                values[index, chosen], 0.9 * step, label=name, color=COLORS[index],
+                hatch=HATCHES[index], edgecolor="white", lw=0)
     names = [f"{classes[c]}{' (true)' if c == found['label'] else ''}" for c in chosen]
-    long = max(map(len, names)) > 9
-    ax.set_xticks(range(len(chosen)), names, rotation=20 * long, ha="right" if long else "center",
-                  parse_math=False)
-    ax.tick_params(labelsize=8)
-    ax.axhline(0, color="black", lw=0.6)
+    ax.set_yticks(range(len(chosen)), names, parse_math=False)
+    ax.set_ylim(len(chosen) - 0.5, -0.5)
+    ax.set_xlim((0, 100) if shares else limits)
+    ax.tick_params(labelsize=7.5, pad=2)
+    ax.axvline(0, color="black", lw=0.6)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.set_ylabel("logit", fontsize=8)
-    ax.legend(loc="lower right", bbox_to_anchor=(1, 0.95), ncols=3, frameon=False, fontsize=8)
+    ax.set_xlabel("probability (%)" if shares else "logit", fontsize=8, labelpad=1)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1), ncols=len(stages), frameon=False,
+              fontsize=7.5, handlelength=1.2, columnspacing=1, borderaxespad=0.2)
 
 
-def sentence(found: dict, classes) -> str:
-    """A `look` in words: what the figure shows, for those who do not see it."""
-    readings = {name: f"{classes[found['classes'][name]]} ({found['shares'][name]:.0%})"
-                for name in STAGES}
-    return (f"Images, spectra and logits for {_setting(found)}. The true class is "
-            f"{classes[found['label']]}. Clean, the image is read as {readings['clean']}; "
-            f"attacked, as {readings['attacked']}; attacked and filtered, as "
-            f"{readings['filtered']}.")
+def sentence(found: dict, classes, columns=PANEL) -> str:
+    """A panel in words: what it shows, for those who do not see it."""
+    words = {"clean": "Clean", "attacked": "attacked", "filtered": "attacked and filtered"}
+    readings = [f"{words[name]}, it is read as {classes[found['classes'][name]]} "
+                f"({found['shares'][name]:.0%})" for name in STAGES if name in columns]
+    return (f"Images, spectra and readings for {_setting(found, columns)}. The true class is "
+            f"{classes[found['label']]}. {'; '.join(readings)}.")
 
 
-def summary(found: dict[str, dict[int, dict]], classes) -> str:
-    """What the frames show, made from their numbers: a paragraph per model, as Markdown."""
-    paragraphs = []
-    for name, steps in found.items():
-        first = next(iter(steps.values()))
-        parts = []
-        for stage, words in (("attacked", "attacked"), ("filtered", "behind the filter")):
-            wrong = [grey for grey, at in steps.items() if at["classes"][stage] != at["label"]]
-            parts.append(f"{words}, it is wrong at eps {', '.join(map(str, wrong))} of 255" if wrong
-                         else f"{words}, it is right at every eps shown")
-        paragraphs.append(
-            f"**{name}** reads the clean image (true class {escaped(classes[first['label']])}) as "
-            f"{escaped(classes[first['classes']['clean']])}, {first['shares']['clean']:.0%} sure; "
-            f"{'; '.join(parts)} ({first['attack']}, bandwidth {first['bandwidth']}).")
-    return "\n\n".join(paragraphs)
-
-
-def img(found: dict, classes, *, alt="", title=None, mark=None, hidden=False) -> str:
-    """The figure of a `look` as an HTML image that holds its own data, a PNG."""
-    canvas, png = FigureCanvasAgg(draw(found, classes, title=title, mark=mark)), io.BytesIO()
+def img(found: dict, classes, *, columns=PANEL, alt="", attributes="", **drawn) -> str:
+    """The figure of a `look` as an HTML image that holds its own data, a PNG; drawn: as `draw`."""
+    canvas = FigureCanvasAgg(draw(found, classes, columns=columns, **drawn))
+    alt, png = alt or sentence(found, classes, columns), io.BytesIO()
     canvas.draw()
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
-    picture.save(png, format="png", optimize=True)
-    return (f'<img alt="{html.escape(alt or sentence(found, classes))}" width="{picture.width}" '
-            f'height="{picture.height}" style="max-width: 100%; height: auto; background: #fff"'
-            f'{" hidden" if hidden else ""} '
+    picture.save(png, format="png")
+    return (f'<img alt="{html.escape(alt)}" width="{picture.width}" height="{picture.height}" '
+            f'style="max-width: 100%; height: auto; background: #fff"{attributes} '
             f'src="data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}">')
 
 
+STYLE = """
+.frames [hidden] { display: none !important; }
+.frames { margin: 0; }
+.frames .side { display: grid; gap: 0.5rem; }
+.frames .side { grid-template-columns: repeat(auto-fit, minmax(min(14rem, 100%), 1fr)); }
+"""
 SCRIPT = """
 (() => {
-  const box = document.currentScript.parentElement;
-  const model = box.querySelector("select"), step = box.querySelector("input");
-  const value = box.querySelector("output"), pictures = box.querySelectorAll("img");
-  const eps = JSON.parse(step.dataset.eps);
+  const box = document.currentScript.parentElement, knob = box.querySelector("input");
+  const value = box.querySelector("output"), steps = JSON.parse(knob.dataset.steps);
   const show = () => {
-    const wanted = model.selectedIndex * eps.length + Number(step.value);
-    pictures.forEach((picture, index) => { picture.hidden = index !== wanted; });
-    value.value = eps[step.value] + "/255";
-    step.setAttribute("aria-valuetext", value.value);
+    for (const picture of box.querySelectorAll("img"))
+      picture.hidden = picture.dataset.step !== knob.value;
+    value.value = steps[knob.value] + knob.dataset.unit;
+    knob.setAttribute("aria-valuetext", value.value);
   };
   box.querySelector("p").hidden = false;
   box.addEventListener("input", show);
@@ -206,31 +267,37 @@ SCRIPT = """
 """
 
 
-def frames(found: dict[str, dict[int, dict]], classes, *, start: int, mark=None) -> str:
-    """Figures made in advance, with a menu of models and a slider of eps: HTML, needs no network.
+def frames(found: dict[str, dict[int, dict]], classes, *, start: int, knob="eps", unit="/255",
+           caption="", mark=None, columns=PANEL, **drawn) -> str:
+    """Panels made in advance, the models side by side, with one slider: HTML, needs no network.
 
-    found: {model: {eps in grey levels of 255: look}}, the same eps for every model. The frame of
-    the first model at eps `start` is shown first, and is all there is where scripts do not run.
-    Raises ValueError when `found` is empty or uneven, or `start` is not one of its eps.
+    found: {model: {step of the slider: look}}, the same steps for every model, as the eps in grey
+    levels of 255. The frames of `start` are shown first, and are all there is where scripts do not
+    run. knob, unit: what the slider turns; caption: plain text below; drawn: as `draw` takes it.
+    Raises ValueError when `found` is empty or uneven, or `start` is not one of its steps.
     """
     steps = [list(at) for at in found.values()]
     if not found or any(at != steps[0] for at in steps):
-        raise ValueError("frames need at least one model, and the same eps for each")
+        raise ValueError("frames need at least one model, and the same steps for each")
     if start not in steps[0]:
         raise ValueError(f"start = {start}: choose one of {', '.join(map(str, steps[0]))}")
-    first = steps[0].index(start)
-    pictures = [img(at, classes, title=f"{name}: {_setting(at)}", mark=mark,
-                    alt=" ".join(filter(None, (f"Model {name}.", sentence(at, classes), mark))),
-                    hidden=(row, column) != (0, first))
-                for row, (name, of_eps) in enumerate(found.items())
-                for column, at in enumerate(of_eps.values())]
-    options = "".join(f"<option>{html.escape(name)}</option>" for name in found)
-    return (f'<div class="frames"><style>.frames [hidden] {{ display: none !important; }}</style>'
-            '<p hidden>'
-            f'<label>model <select autocomplete="off">{options}</select></label> '
-            f'<label>eps <input type="range" min="0" max="{len(steps[0]) - 1}" step="1" '
-            f'value="{first}" autocomplete="off" data-eps="{steps[0]}"></label> '
-            f'<output>{start}/255</output></p>{"".join(pictures)}<script>{SCRIPT}</script></div>')
+    logits = [values for looks in found.values() for at in looks.values()
+              for values in at["logits"].values()]
+    drawn = {"limits": (np.min(logits) - 0.1, np.max(logits) + 0.1), **drawn}
+    first, sides = steps[0].index(start), ""
+    for name, looks in found.items():
+        pictures = [img(at, classes, columns=columns, mark=mark, **drawn,
+                        title=f"{name}: {_setting(at, columns)}",
+                        alt=" ".join(filter(None, (f"Model {name}.",
+                                                   sentence(at, classes, columns), mark))),
+                        attributes=f' data-step="{step}"' + " hidden" * (step != first))
+                    for step, at in enumerate(looks.values())]
+        sides += f"<div>{''.join(pictures)}</div>"
+    return (f'<figure class="frames"><style>{STYLE}</style><p hidden><label>{html.escape(knob)} '
+            f'<input type="range" min="0" max="{len(steps[0]) - 1}" step="1" value="{first}" '
+            f'autocomplete="off" data-steps="{steps[0]}" data-unit="{html.escape(unit)}"></label> '
+            f'<output>{start}{html.escape(unit)}</output></p><div class="side">{sides}</div>'
+            f'<figcaption>{html.escape(caption)}</figcaption><script>{SCRIPT}</script></figure>')
 
 
 def live() -> bool:

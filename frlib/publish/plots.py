@@ -12,7 +12,7 @@ import textwrap
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.colors import LogNorm
+from matplotlib.colors import LogNorm, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
@@ -55,23 +55,25 @@ def kernels(weights, *, count=16, title=None, mark=None) -> Figure:
 def roughness(values, *, title=None, mark=None) -> Figure:
     """How rough a layer's kernels are: values {model: 1-D roughnesses}, from `frlib.spectral`.
 
-    Every kernel is a dot (at most 400 a model, evenly through the sorted values), over a box of
-    the quartiles with whiskers from the 5th to the 95th percentile; the diamond is the mean.
+    Every kernel is a mark, of a shape for each model (at most 400, evenly through the sorted
+    values), over a box of the quartiles with whiskers from the 5th to the 95th percentile; the
+    large one is the mean.
     """
     _need(values)
     fig, axes = _figure(1.1 + 0.65 * len(values))
     ax, jitter = axes[0, 0], np.random.default_rng(0)
     for row, numbers in enumerate(values.values()):
         numbers, color = np.sort(np.ravel(numbers)), COLORS[row % len(COLORS)]
+        marker = MARKERS[row % len(MARKERS)]
         dots = numbers[np.unique(np.linspace(0, len(numbers) - 1, 400).astype(int))]
-        ax.plot(dots, row + jitter.uniform(-0.3, 0.3, len(dots)), ".", color=color, alpha=0.35,
-                markeredgewidth=0)
+        ax.plot(dots, row + jitter.uniform(-0.3, 0.3, len(dots)), marker, color=color, alpha=0.45,
+                markersize=4, markeredgewidth=0)
         low, first, median, third, high = np.percentile(numbers, [5, 25, 50, 75, 95])
         ax.hlines(row, low, high, color="black", lw=1)
         ax.barh(row, third - first, left=first, height=0.4, facecolor=(1, 1, 1, 0.6),
                 edgecolor="black")
         ax.vlines(median, row - 0.2, row + 0.2, color="black", lw=2)
-        ax.plot(numbers.mean(), row, "D", color=color, markeredgecolor="black", markersize=6)
+        ax.plot(numbers.mean(), row, marker, color=color, markeredgecolor="black", markersize=8)
     ax.set_yticks(range(len(values)), values)
     ax.set_ylim(len(values) - 0.5, -0.5)
     ax.set_xlim(left=0)
@@ -85,7 +87,7 @@ def spectra(rows, *, title=None, mark=None) -> Figure:
     rows: [{"title", "clean_spectrum", "adv_spectrum"}], 2-D centred amplitudes averaged over the
     channels; "clean_image" and "adv_image" (H, W, C in [0, 1]) may be added, and the two columns
     are left out when no row has them. "difference" may replace |adv - clean|, as when a mean over
-    many images is shown. Spectra share one logarithmic scale, differences one from 0.
+    many images is shown. Spectra share one logarithmic scale, differences one of square roots.
     """
     _need(rows)
     images = [key for key in ("clean_image", "adv_image") if any(key in row for row in rows)]
@@ -95,7 +97,7 @@ def spectra(rows, *, title=None, mark=None) -> Figure:
     amplitudes = np.concatenate([np.ravel(row[key]) for row in rows for key in columns[-3:-1]])
     top = max(amplitudes.max(), 1e-12)
     scale = LogNorm(np.clip(np.percentile(amplitudes, 1), top / 1e4, top / 10), top, clip=True)
-    largest = max(np.max(row["difference"]) for row in rows)
+    gaps = PowerNorm(0.5, 0, max(np.max(row["difference"]) for row in rows) or 1)
     fig, axes = _figure(1.9 + 5.8 / len(columns) * len(rows), rows=len(rows), columns=len(columns))
     for row, line in zip(rows, axes, strict=True):
         for key, ax in zip(columns, line, strict=True):
@@ -110,7 +112,7 @@ def spectra(rows, *, title=None, mark=None) -> Figure:
             left, up = -(width // 2) - 0.5, -(height // 2) - 0.5
             box = {"extent": (left, left + width, up + height, up), "interpolation": "nearest"}
             if key == "difference":
-                gap = ax.imshow(row[key], cmap="magma", vmin=0, vmax=largest, **box)
+                gap = ax.imshow(row[key], cmap="magma", norm=gaps, **box)
             else:
                 spectrum = ax.imshow(row[key], cmap="viridis", norm=scale, **box)
             ax.set_xticks([-(width // 4), 0, width // 4])
@@ -124,7 +126,7 @@ def spectra(rows, *, title=None, mark=None) -> Figure:
         if key not in images:
             bottom_ax.set_xlabel("cycles / image", fontsize=8)
     for image, where, label in ((spectrum, axes[:, -3:-1], "amplitude (log scale)"),
-                                (gap, axes[:, -1:], "|difference|")):
+                                (gap, axes[:, -1:], "|difference|\n(square-root scale)")):
         bar = fig.colorbar(image, ax=list(where.flat), location="bottom", pad=0.03)
         bar.set_label(label, fontsize=9)
         bar.ax.tick_params(labelsize=8)
@@ -137,8 +139,8 @@ def curves(lines, *, best=None, drop=None, title=None, mark=None) -> Figure:
 
     lines: [{"label", "epochs", "values"}], values as fractions, None or NaN where not measured.
     Lines of one "group" (say, the method) share a colour, of one "style" (say, clean or PGD) a
-    dash; both default to a new one for each label. best: {label: epoch}, ringed on its line.
-    drop: epoch or epochs of a learning-rate drop.
+    dash; both default to a new one for each label. One with "points" is hollow marks, not joined.
+    best: {label: epoch}, ringed on its line. drop: epoch or epochs of a learning-rate drop.
     """
     lines = [{**line, "values": 100 * np.asarray(line["values"], float)} for line in lines]
     fig, ax = _over_epochs(lines, best or {}, drop)
@@ -473,6 +475,8 @@ def _over_epochs(lines, best, drop):
         group = groups.setdefault(line.get("group", label), len(groups))
         style = styles.setdefault(line.get("style", label), len(styles))
         look = _look(group, style)
+        if line.get("points"):
+            look |= {"ls": "", "markersize": 8, "markerfacecolor": "white"}
         ax.plot(epochs, values, label=label, markevery=max(1, len(epochs) // 8), **look)
         if label in best:
             at = epochs == best[label]
