@@ -1,6 +1,6 @@
 """One image under one attack: as numbers, as a panel, as frames with a slider, as live controls.
 
-The attacks are those of `evaluate_run`, steps of eps/4. The low-pass filter is applied to the
+The attacks are those of `frlib.evaluate`, steps of eps/4. The low-pass filter is applied to the
 attacked image, after the attack was made, as in Table 1.
 """
 
@@ -20,17 +20,16 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from PIL import Image
 
-from frlib import attacks, data, spectral
+from frlib import data, evaluate, spectral
 from frlib.publish.plots import COLORS
 
-ATTACKS = {
-    "none": lambda model, x, y, eps, generator: x,
-    "FGSM": lambda model, x, y, eps, generator: attacks.fgsm(model, x, y, eps=eps),
-    "PGD-20": lambda model, x, y, eps, generator: attacks.pgd(
-        model, x, y, eps=eps, step_size=eps / 4, steps=20, generator=generator),
-    "C&W": lambda model, x, y, eps, generator: attacks.cw(
-        model, x, y, eps=eps, step_size=eps / 4, steps=30, generator=generator),
-}
+
+def no_attack(model, x, y, *, eps, generator=None):
+    """The images as they are."""
+    return x
+
+
+ATTACKS = {"none": no_attack, "FGSM": evaluate.fgsm, "PGD-20": evaluate.pgd20, "C&W": evaluate.cw}
 STAGES = ("clean", "attacked", "filtered")
 PANEL = ("clean", "attacked", "perturbation", "filtered")  # the columns of a panel
 MOST_CLASSES = 10  # the bars of a panel; of more classes, those with the highest logits are shown
@@ -57,7 +56,8 @@ def look(model, image, label: int, *, attack: str, eps: float, bandwidth: int,
         classes = model(x).shape[1]
     if not 0 <= label < classes:
         raise ValueError(f"label = {label}: must be a class index from 0 to {classes - 1}")
-    attacked = ATTACKS[attack](model, x, y, eps, torch.Generator(x.device).manual_seed(seed))
+    attacked = ATTACKS[attack](model, x, y, eps=eps,
+                               generator=torch.Generator(x.device).manual_seed(seed))
     return _read(model, x, attacked, label=label, attack=attack, eps=eps, bandwidth=bandwidth)
 
 

@@ -144,7 +144,7 @@ def transfer(models: dict, x: Tensor, y: Tensor, *, eps: float, seed: int = 0,
     for source, model in models.items():
         generator = torch.Generator(x.device).manual_seed(seed)
         x_adv = torch.cat([x[:0], *(
-            attacks.pgd(model, bx, by, eps=eps, step_size=eps / 4, steps=20, generator=generator)
+            evaluate.pgd20(model, bx, by, eps=eps, generator=generator)
             for bx, by in zip(x.split(batch_size), y.split(batch_size), strict=True))])
         found[source] = {}
         for target, other in models.items():
