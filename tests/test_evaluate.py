@@ -55,9 +55,16 @@ def test_accuracy_takes_any_callable_and_leaves_gradients_alone(tiny):
     assert torch.equal(tiny.fc.weight.grad, torch.ones(2, 4)) and tiny.fc.weight.requires_grad
 
 
-def test_accuracy_of_nothing_is_an_error(tiny):
-    with pytest.raises(ValueError, match="no examples"):
-        accuracy(tiny, torch.rand(0, 1, 2, 2), torch.zeros(0, dtype=torch.int64))
+@pytest.mark.parametrize(("x", "y", "message"), [
+    (torch.rand(0, 1, 2, 2), torch.tensor([], dtype=torch.int64), "no examples"),
+    (torch.full((1, 1, 2, 2), torch.nan), torch.tensor([0]), "finite numbers"),
+    (torch.full((1, 1, 2, 2), torch.inf), torch.tensor([0]), "finite numbers"),
+    *((torch.rand(1, 1, 2, 2), y, "labels must be") for y in (
+        torch.tensor([-1]), torch.tensor([2]), torch.tensor([[0]]), torch.tensor([0, 1]),
+        torch.tensor([0.0])))])
+def test_accuracy_of_what_has_none_is_an_error(tiny, x, y, message):
+    with pytest.raises(ValueError, match=message):
+        accuracy(tiny, x, y)
 
 
 # --- robust accuracy

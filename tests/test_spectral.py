@@ -39,25 +39,6 @@ def test_a_wave_of_five_cycles_passes_from_bandwidth_eleven_on(axis, bandwidth, 
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_full_bandwidth_changes_nothing(shape):
-    x = torch.rand(shape)
-    torch.testing.assert_close(low_pass(x, max(shape[-2:])), x, atol=1e-6, rtol=0)
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_bandwidth_one_leaves_the_mean(shape):
-    x = torch.rand(shape)
-    mean = x.mean((-2, -1), keepdim=True).expand(shape)
-    torch.testing.assert_close(low_pass(x, 1), mean, atol=1e-6, rtol=0)
-
-
-@pytest.mark.parametrize("bandwidth", [1, 4, 5, 32])
-def test_a_constant_image_passes_whole(bandwidth):
-    x = torch.full((1, 3, 32, 32), 0.3)
-    torch.testing.assert_close(low_pass(x, bandwidth), x)
-
-
-@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("bandwidth", [3, 4, 6])
 def test_low_pass_is_the_filter_of_the_paper_spelled_out(shape, bandwidth):
     x = torch.rand(shape)
@@ -76,11 +57,6 @@ def test_low_pass_is_linear_and_differentiable():
     mixed = low_pass(2 * x - 3 * z, 6)
     torch.testing.assert_close(mixed, 2 * low_pass(x, 6) - 3 * low_pass(z, 6))
     assert torch.autograd.gradcheck(lambda x: low_pass(x, 3), x[:1, :1].requires_grad_())
-
-
-def test_an_odd_bandwidth_applied_twice_is_applied_once():
-    once = low_pass(torch.rand(1, 1, 12, 12), 5)
-    torch.testing.assert_close(low_pass(once, 5), once)
 
 
 def test_a_side_shorter_than_the_bandwidth_is_left_alone():
@@ -141,11 +117,6 @@ def test_radial_energy_of_a_wave_sits_at_its_radius():
     torch.testing.assert_close(energy, expected, atol=1e-3, rtol=0)
 
 
-def test_radial_energy_refuses_an_empty_batch():
-    with pytest.raises(ValueError, match="at least one image"):
-        radial_energy(torch.rand(0, 3, 8, 8))
-
-
 def test_high_and_low_pass_make_the_image():
     x = torch.rand(2, 3, 12, 9)
     torch.testing.assert_close(low_pass(x, 5) + high_pass(x, 5), x)
@@ -200,11 +171,6 @@ def test_energy_shares_of_waves_and_flat_images_are_known():
     torch.testing.assert_close(energy_shares(x, [5.1])[:2], torch.tensor([[1.0, 0]] * 2))
 
 
-def test_energy_shares_take_the_channels_of_an_image_together():
-    x = torch.cat([2 * (wave(3) - 0.5), wave(9) - 0.5], 1)
-    torch.testing.assert_close(energy_shares(x, [6]), torch.tensor([[0.8, 0.2]]))
-
-
 @pytest.mark.parametrize("shape", SHAPES)
 def test_energy_shares_agree_with_the_bands(shape):
     x = torch.rand(shape)
@@ -226,12 +192,6 @@ def test_edges_must_rise_above_zero(edges):
 def test_frequencies_are_centred(n, stride, expected):
     assert spectral.frequencies(n, stride) == expected
     assert expected[len(expected) // 2] == 0
-
-
-@pytest.mark.parametrize("stride", [0, -1, 2.0, None])
-def test_a_wrong_stride_is_refused(stride):
-    with pytest.raises(ValueError, match="stride = .*a whole number from 1"):
-        spectral.frequencies(8, stride)
 
 
 def test_a_wave_has_two_frequencies_or_one_and_norm_one():
@@ -257,24 +217,10 @@ def test_roughness_of_known_kernels():
     assert kernel_roughness(kernels[None]) == pytest.approx(expected.mean().item())
 
 
-def test_the_checkerboard_is_the_roughest_pattern_of_signs():
-    signs = torch.tensor(list(itertools.product([1.0, -1.0], repeat=9))).view(512, 1, 3, 3)
-    checkerboard = torch.tensor([1.0, -1, 1, -1, 1, -1, 1, -1, 1]).view(1, 1, 3, 3)
-    values = kernel_roughnesses(signs)
-    assert values.max().item() == pytest.approx(kernel_roughness(checkerboard))
-    assert (values == values.max()).sum() == 2  # itself and its negative
-
-
 @pytest.mark.parametrize("scale", [1e-30, 1e-3, -1.0, 1e30])
 def test_roughness_does_not_depend_on_the_scale(scale):
     weight = torch.randn(4, 3, 3, 3)
     torch.testing.assert_close(kernel_roughnesses(scale * weight), kernel_roughnesses(weight))
-
-
-def test_roughness_stays_below_its_bound_and_takes_a_parameter():
-    weight = torch.nn.Conv2d(3, 64, 3).weight
-    assert 0 < kernel_roughness(weight) < 6
-    assert kernel_roughnesses(torch.randn(8, 2, 7, 1)).shape == (8, 2)
 
 
 def test_roughness_refuses_what_has_none():
@@ -284,3 +230,16 @@ def test_roughness_refuses_what_has_none():
                    torch.ones(0, 3, 3, 3)):
         with pytest.raises(ValueError, match=r"\(out, in, kh, kw\)"):
             kernel_roughness(weight)
+
+
+@pytest.mark.parametrize("pixel", [math.nan, math.inf])
+def test_a_bad_pixel_spoils_its_own_channel_visibly_and_no_other(pixel):
+    x = torch.rand(2, 2, 5, 4)
+    bad = x.clone()
+    bad[0, 0, 0, 0] = pixel
+    for function in (lambda x: low_pass(x, 1), amplitude):
+        good, spoilt = function(x).flatten(0, 1), function(bad).flatten(0, 1)
+        assert not spoilt[0].isfinite().any() and torch.equal(spoilt[1:], good[1:])
+    assert not radial_energy(bad).isfinite().all()
+    bad[0, 0, 0, 0] = torch.nan  # as a kernel
+    assert kernel_roughnesses(bad).isnan().tolist() == [[True, False], [False, False]]
