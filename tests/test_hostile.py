@@ -9,6 +9,7 @@ import pickle
 import random
 import re
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -281,11 +282,11 @@ TAGS = ["!!python/object/apply:os.mkdir ['{}']", "{{eps: !!python/object/apply:o
 
 
 @pytest.mark.parametrize("step", ["train", "judge", "report"])
-@pytest.mark.parametrize("tag", TAGS)
-def test_a_tag_in_a_preset_is_refused(tmp_path, marker, capsys, step, tag):
-    path = preset(tmp_path, tag.format(marker))
-    assert main([step, "--preset", path, "--out", str(tmp_path / "out")]) == 1
-    assert f"error: {path}: not plain YAML" in capsys.readouterr().err
+def test_a_tag_in_a_preset_is_refused(tmp_path, marker, capsys, step):
+    for tag in TAGS if step == "train" else TAGS[:1]:
+        path = preset(tmp_path, tag.format(marker))
+        assert main([step, "--preset", path, "--out", str(tmp_path / "out")]) == 1
+        assert f"error: {path}: not plain YAML" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("value", ["__import__('os').mkdir('{}')", "8/255; open('{}', 'w')",
@@ -351,22 +352,25 @@ def result(**changes):
 
 
 @pytest.fixture
-def shown(tmp_path, monkeypatch):
-    """Every page and table that a result file of preset "own" goes into, from its text."""
+def stored(tmp_path):
+    """Writes the text of a result file of preset "own"; returns what is collected."""
 
-    def make(text, label="at", name="seed0.json"):
+    def write(text, label="at", name="seed0.json"):
         path = tmp_path / "results" / "own" / label / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-        book_tables.write_pages(tmp_path / "out", "own", tmp_path / "results")
-        collected = book_tables.collect("own", tmp_path / "results")
-        first = {label: views.first(found) for label, found in collected.items()}
-        history = views.histories(collected, collected)
-        tables = [table(first, "own") for table in (views.benchmark_table, views.masking_table,
-                                                    views.overfitting_table)]
-        tables += [views.history_table(history, "own"), book_tables.table2_html("own", collected)]
-        return {p.stem: p.read_text() for p in (tmp_path / "out").glob("*.md")}, tables
-    return make
+        return book_tables.collect("own", tmp_path / "results")
+    return write
+
+
+def shown(collected):
+    """{name: text} of every table that a result goes into, in the book and in notebooks."""
+    made = {make.__name__: make("own", collected) for make in (*book_tables.OURS,
+                                                               book_tables.table2_html)}
+    first = {label: views.first(found) for label, found in collected.items()}
+    made |= {table.__name__: table(first, "own") for table in (
+        views.benchmark_table, views.masking_table, views.overfitting_table)}
+    return made | {"history": views.history_table(views.histories(collected, collected), "own")}
 
 
 def test_every_committed_result_is_one():
@@ -375,10 +379,10 @@ def test_every_committed_result_is_one():
     assert found and all(found)
 
 
-def test_a_good_result_is_shown(shown):
-    made, tables = shown(json.dumps(result()))
+def test_a_good_result_is_shown(stored):
+    made = shown(stored(json.dumps(result())))
     assert "75.0 [19.4, 99.4]" in made["table2"] and "CPU" in made["provenance"]
-    assert all("at" in table for table in tables)
+    assert all("at" in table for table in made.values())
 
 
 DEEP = '{"scores": ' + "[" * 100_000 + "]" * 100_000 + "}"
@@ -419,33 +423,42 @@ WRONG = {
 
 
 @pytest.mark.parametrize("text", WRONG.values(), ids=WRONG)
-def test_what_is_no_result_is_named_and_no_page_is_made_of_it(shown, tmp_path, text):
+def test_what_is_no_result_is_named(stored, text):
     with pytest.raises(ValueError, match=r"own/at/seed0.json: (damaged JSON|not a result file) "
                                          r"\(.*\); delete it"):
-        shown(text)
+        stored(text)
+
+
+def test_no_page_is_made_of_what_is_no_result(stored, tmp_path):
+    with suppress(ValueError):
+        stored("{}")
+    with pytest.raises(ValueError, match="not a result file"):
+        book_tables.write_pages(tmp_path / "out", "own", tmp_path / "results")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("key", [*result(), *(f"scores.{name}" for name in result()["scores"]),
                                  *(f"provenance.{name}" for name in MADE)])
-def test_a_missing_key_is_not_run_or_named(shown, key):
+def test_a_missing_key_is_not_run_or_named(stored, key):
     made = json.loads(json.dumps(result()))
     where = made
     for part in key.split(".")[:-1]:
         where = where[part]
     del where[key.split(".")[-1]]
     try:
-        shown(json.dumps(made))
+        collected = stored(json.dumps(made))
     except ValueError as error:
         assert "seed0.json" in str(error)
+    else:
+        shown(collected)
 
 
 @pytest.mark.parametrize(("label", "name"), [
     ("<script>alert(1)<", "seed0.json"), ("at`x", "seed0.json"), ("at\n- x", "seed0.json"),
     ("at x", "seed0.json"), ("at", "seed-1.json"), ("at", "seed².json"), ("at", "seed00.json")])
-def test_an_odd_name_is_refused(shown, label, name):
+def test_an_odd_name_is_refused(stored, label, name):
     with pytest.raises(ValueError, match="no label of a run|named seed<number>.json"):
-        shown(json.dumps(result()), label, name)
+        stored(json.dumps(result()), label, name)
 
 
 ATTEMPTS = ["<script>alert(1)</script>", "<img src=x onerror=alert(1)>",
@@ -463,26 +476,28 @@ def made_html(page: str) -> str:
 
 
 @pytest.mark.parametrize("text", ATTEMPTS)
-def test_text_of_a_file_is_shown_and_is_no_markup(shown, text):
+def test_text_of_a_file_is_shown_and_is_no_markup(stored, text):
     spoilt = MADE | {"device": text}
-    made, tables = shown(json.dumps(result(
-        provenance=spoilt, train_provenance=spoilt, checkpoint=text, warnings=[text])))
-    before = made_html(shown(json.dumps(result(warnings=["w"])))[0]["provenance"])
+    made = shown(stored(json.dumps(result(provenance=spoilt, train_provenance=spoilt,
+                                          checkpoint=text, warnings=[text]))))
+    before = made_html(book_tables.provenance("own", stored(json.dumps(result(warnings=["w"])))))
     after = made_html(made["provenance"])
     # the page differs in one cell's text, and shows there what the file holds
     assert after.replace(html.escape(" ".join(text.split()), quote=False), "CPU") == before
+    tables = [made[name] for name in made if name.endswith(("_html", "_table", "history"))]
+    assert len(tables) == 5
     assert not any(re.search(r"<(script|img|b\b|!)", table) for table in tables)
 
 
-@pytest.mark.parametrize("text", ATTEMPTS)
 @pytest.mark.parametrize("place", ["model", "dataset", "commit", "date", "torch"])
-def test_text_where_a_name_should_be_is_refused(shown, text, place):
-    made = json.loads(json.dumps(result()))
-    for where in (made["config"], made["provenance"], made["provenance"]["versions"]):
-        if place in where:
-            where[place] = text
-    with pytest.raises(ValueError, match=rf"not a result file .*\.{place} is not a name"):
-        shown(json.dumps(made))
+def test_text_where_a_name_should_be_is_refused(stored, place):
+    for text in ATTEMPTS:
+        made = json.loads(json.dumps(result()))
+        for where in (made["config"], made["provenance"], made["provenance"]["versions"]):
+            if place in where:
+                where[place] = text
+        with pytest.raises(ValueError, match=rf"not a result file .*\.{place} is not a name"):
+            stored(json.dumps(made))
 
 
 def test_a_row_of_html_is_escaped():
