@@ -44,26 +44,6 @@ def test_digits_are_images_like_any_other(split):
     assert torch.equal((part.x * 255).round().byte(), part.images)
 
 
-def test_no_image_is_in_two_splits_and_none_is_lost():
-    from sklearn.datasets import load_digits
-
-    parts = {name: load("digits", "nowhere", name) for name in data.SPLITS}
-    seen = [row for part in parts.values() for row in rows(part.images)]
-    assert len(seen) == len(set(seen)) == 1797
-    labels = torch.cat([part.labels for part in parts.values()])
-    assert torch.equal(labels.bincount(),
-                       torch.from_numpy(np.bincount(load_digits().target)))
-
-
-def test_the_splits_are_always_the_same():
-    for name in data.SPLITS:
-        torch.manual_seed(hash(name) % 100)
-        np.random.seed(1)
-        once, twice = load("digits", "a", name), load("digits", "b", name)
-        assert once.checksum == twice.checksum
-    assert load("digits", "a", "train").checksum != load("digits", "a", "val").checksum
-
-
 def test_the_split_is_the_permutation_of_numpys_seed():
     def everything(seed):
         """The training images in their own order, by undoing the permutation."""
@@ -77,11 +57,9 @@ def test_the_split_is_the_permutation_of_numpys_seed():
     assert torch.equal(load("digits", "", "val").images, whole[order[1294:]])
     other = np.random.RandomState(3).permutation(1438)[1438 - 719:]
     assert torch.equal(load("digits", "", "val", val_fraction=0.5, seed=3).images, whole[other])
-
-
-def test_the_test_split_does_not_depend_on_fraction_and_seed():
-    assert load("digits", "", "test", val_fraction=0.5, seed=1).checksum \
-        == load("digits", "", "test").checksum
+    test = load("digits", "", "test")
+    assert test.checksum == load("digits", "", "test", val_fraction=0.5, seed=1).checksum
+    assert len(set(rows(torch.cat([whole, test.images])))) == 1797  # none twice, none lost
 
 
 def test_the_checksum_sees_images_and_labels():
@@ -116,57 +94,19 @@ def test_cifar10_is_the_official_set_split_by_seed_42(cifar_root):
         assert part.images.is_contiguous()
         assert np.array_equal(part.images.permute(0, 2, 3, 1).numpy(), official.data[chosen])
         assert part.labels.tolist() == [official.targets[i] for i in chosen]
-
-
-def test_cifar10_test_images(cifar_root):
     part = load("cifar10", cifar_root, "test", download=False)
-    assert len(part) == SIZES["cifar10"]["test"] and part.labels.dtype == torch.int64
-    assert part.labels.bincount().tolist() == [1000] * 10
+    assert len(part) == SIZES["cifar10"]["test"]
     assert [part.classes[i] for i in part.labels[:4]] == ["cat", "ship", "ship", "airplane"]
 
 
-def test_missing_data_says_where_it_should_be(tmp_path, monkeypatch):
-    monkeypatch.setattr(torchvision.datasets.CIFAR10, "download",
-                        lambda self: pytest.fail("a download was tried"))
-    with pytest.raises(FileNotFoundError, match=f"not complete under {re.escape(str(tmp_path))} "
-                                                r"\(no data_batch_1.*test_batch\); set data_root"):
-        load("cifar10", tmp_path, "train", download=False)
-
-
-@pytest.mark.parametrize("error", [OSError("no route to host"), RuntimeError("File not found")])
-def test_a_failed_download_is_one_clear_error(tmp_path, monkeypatch, error):
-    def download(self):
-        raise error
-    monkeypatch.setattr(torchvision.datasets.CIFAR10, "download", download)
-    with pytest.raises(FileNotFoundError, match=f"the download failed .*{error}.*set data_root"):
-        load("cifar10", tmp_path, "test")
-
-
-@pytest.mark.parametrize("name", ["data_batch_3", "test_batch", "batches.meta"])
-@pytest.mark.parametrize("download", [True, False])
-def test_a_damaged_file_is_named_whichever_split_is_asked_for(tmp_path, name, download):
-    path = tmp_path / "cifar-10-batches-py" / name
-    path.parent.mkdir()
-    path.write_bytes(b"half a download")
-    with pytest.raises(RuntimeError, match=rf"damaged CIFAR-10 file .*{re.escape(str(path))}; "
-                                           "delete it"):
-        load("cifar10", tmp_path, "train", download=download)
-
-
-@pytest.mark.parametrize(("arguments", "message"), [
-    (("mnist", "", "train"), "unknown dataset 'mnist': choose one of digits, cifar10, "
-                               "cifar100, svhn, tiny-imagenet, folder$"),
-    (("digits", "", "valid"), "unknown split 'valid': choose one of train, val, test"),
-])
-def test_unknown_names_are_told_the_known_ones(arguments, message):
+@pytest.mark.parametrize(("name", "split", "fraction", "message"), [
+    ("mnist", "train", 0, "unknown dataset 'mnist': choose one of digits, cifar10, cifar100, "),
+    ("digits", "valid", 0, "unknown split 'valid': choose one of train, val, test"),
+    *(("digits", "train", f, rf"val_fraction = {f}: must be in \[0, 1\)")
+      for f in (-0.1, 1, float("nan")))])
+def test_what_cannot_be_loaded_is_told(name, split, fraction, message):
     with pytest.raises(ValueError, match=message):
-        load(*arguments)
-
-
-@pytest.mark.parametrize("fraction", [-0.1, 1, 2, float("nan")])
-def test_a_wrong_fraction_is_refused(fraction):
-    with pytest.raises(ValueError, match=rf"val_fraction = {fraction}: must be in \[0, 1\)"):
-        load("digits", "", "train", val_fraction=fraction)
+        load(name, "", split, val_fraction=fraction)
 
 
 # --- augmentation
@@ -174,19 +114,6 @@ def test_a_wrong_fraction_is_refused(fraction):
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
-
-
-def test_no_padding_and_no_flip_change_nothing():
-    x = torch.rand(5, 3, 4, 6)
-    assert torch.equal(augment(x, generator(), padding=0, flip=False), x)
-
-
-def test_a_flip_mirrors_left_and_right_of_about_half():
-    x = torch.rand(400, 2, 3, 5)
-    out = augment(x, generator(), padding=0)
-    mirrored = (out == x.flip(3)).all((1, 2, 3))
-    assert ((out == x).all((1, 2, 3)) ^ mirrored).all()
-    assert 150 < mirrored.sum() < 250
 
 
 @pytest.mark.parametrize("flip", [False, True])

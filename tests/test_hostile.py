@@ -197,8 +197,10 @@ def test_code_in_the_state_of_autoattack_is_refused(tmp_path, marker, save):
 def test_code_in_the_weights_of_others_is_refused(tmp_path, marker, save, own_root, trained):
     save({"state_dict": {"conv1.weight": Payload(marker)}}, tmp_path / "theirs.pt")
     settings = config.load("hostile.yaml", runs_dir=str(tmp_path / "runs"))
-    with pytest.raises(ValueError, match="theirs.pt: not a file of plain weights .*never loaded"):
-        evaluate_run.judge_checkpoint("mine:resnet8-16", tmp_path / "theirs.pt", settings)
+    for read in (lambda path: models.load_checkpoint(models.create("resnet8-16"), path),
+                 lambda path: evaluate_run.judge_checkpoint("mine:resnet8-16", path, settings)):
+        with pytest.raises(ValueError, match="theirs.pt: not a file of plain weights .*never load"):
+            read(tmp_path / "theirs.pt")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -29,7 +29,8 @@ def test_the_pipeline_passes_it_on_and_refuses_what_was_read_as_a_number():
     def plan(*given):
         # --forceall: plans the same whether or not something was already made in this folder
         return subprocess.run([sys.executable, "-m", "snakemake", "-n", "-p", "--forceall",
-                               "--config", *given], cwd=REPO, text=True, capture_output=True, timeout=120)
+                               "--config", *given], cwd=REPO, text=True, capture_output=True,
+                              timeout=120)
     planned = plan('data=["2024_01"]', "runs=my runs")
     assert planned.returncode == 0, planned.stderr
     for part in ("--data-root 2024_01 --runs-dir 'my runs'",
