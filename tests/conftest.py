@@ -94,14 +94,7 @@ def registries():
         registry.update(entries)
 
 
-@pytest.fixture(scope="session")
-def built():
-    """Each architecture once, in eval mode, with BatchNorm as after a training."""
-    networks = {}
-
-    def build(name):
-        if name not in networks:
-            torch.manual_seed(0)
-            networks[name] = randomise(models.create(name)).eval()
-        return networks[name]
-    return build
+# one network of each kind of block, as small as it can be
+KINDS = {"resnet": lambda: models.create("resnet8-16"),
+         "preact": lambda: models.ResNet(models.PreActBlock, (1, 1), 8, 10, None, None),
+         "wide": lambda: models.WideResNet(10, 1, 10, None, None)}

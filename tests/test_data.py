@@ -1,7 +1,5 @@
 """The splits are the ones promised, the crops are real crops, and bad data is named."""
 
-import re
-
 import numpy as np
 import pytest
 import torch

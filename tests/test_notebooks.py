@@ -152,6 +152,7 @@ def settled(name, **turned):
     ("03", "methods", ["natural"], "methods = ['natural']: must be a list of some of at, at-fr"),
     ("01", "methods", [], []),
     ("06", "methods", "sat", "methods = 'sat': must be a list of some of"),
+    ("04", "checkpoints", {"mine:resnet8-16": "no.pt"}, "no checkpoint at"),
     ("05", "bandwidths", [0], "bandwidths = [0]: must be a list of whole numbers from 1 to 32"),
     ("07", "framed", None, "framed = None: must be a list of texts"),
     ("08", "radii", 5, "radii = 5: must be a list of two rising numbers"),
@@ -164,7 +165,7 @@ def test_a_notebooks_own_parameter_is_checked(tmp_path, name, knob, value, messa
     if isinstance(message, list):  # one by itself makes a list of one
         assert settled(name, **turned)[knob] == message
     else:
-        with pytest.raises(ValueError, match=re.escape(message)):
+        with pytest.raises((ValueError, FileNotFoundError), match=re.escape(message)):
             settled(name, **turned)
 
 
