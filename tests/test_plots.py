@@ -102,21 +102,6 @@ def test_no_filter_stands_at_the_left_and_an_interval_is_as_long_as_given():
     np.testing.assert_allclose([bar[:, 1] for bar in bars], [[88, 92], [48, 52]])
 
 
-def test_an_attack_that_was_not_run_says_so():
-    texts = [text.get_text() for text in plots.attack_bars(ATTACKS).axes[0].texts]
-    assert texts == ["not run"]
-
-
-def test_image_columns_are_left_out_when_no_row_has_images():
-    assert len(plots.spectra([SPECTRUM]).axes) == 3 + 2  # with the two colour bars
-    assert len(plots.spectra([SPECTRUM, SPECTRUM | IMAGES]).axes) == 2 * 5 + 2
-
-
-def test_a_given_difference_replaces_the_one_of_the_mean_spectra():
-    fig = plots.spectra([SPECTRUM | {"difference": np.full((8, 8), 7.0)}])
-    assert (fig.axes[2].get_images()[0].get_array() == 7).all()
-
-
 def test_radial_energy_is_shown_as_a_share_without_zeros():
     share = lines_of(plots.radial({"clean": [4.0, 1.0, 0.0]}))["clean"].get_ydata()
     np.testing.assert_allclose(share, [0.8, 0.2, np.nan])
@@ -124,7 +109,9 @@ def test_radial_energy_is_shown_as_a_share_without_zeros():
 
 @pytest.mark.parametrize("function", [plots.kernels, plots.roughness, plots.spectra, plots.curves,
                                       plots.losses, plots.low_pass_accuracy, plots.radial,
-                                      plots.attack_bars])
+                                      plots.attack_bars, plots.filtered_accuracy, plots.frontier,
+                                      lambda empty: plots.band_shares(empty, {}),
+                                      lambda empty: plots.frequency_maps(empty, [0], [0], label="")])
 def test_nothing_to_draw_is_an_error(function):
     with pytest.raises(ValueError, match="nothing to draw"):
         function([] if function in (plots.spectra, plots.curves, plots.losses) else {})
