@@ -111,7 +111,7 @@ def test_radial_energy_is_shown_as_a_share_without_zeros():
                                       plots.losses, plots.low_pass_accuracy, plots.radial,
                                       plots.attack_bars, plots.filtered_accuracy, plots.frontier,
                                       lambda empty: plots.band_shares(empty, {}),
-                                      lambda empty: plots.frequency_maps(empty, [0], [0], label="")])
+                                      lambda none: plots.frequency_maps(none, [0], [0], label="")])
 def test_nothing_to_draw_is_an_error(function):
     with pytest.raises(ValueError, match="nothing to draw"):
         function([] if function in (plots.spectra, plots.curves, plots.losses) else {})
