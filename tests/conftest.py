@@ -1,5 +1,6 @@
 """What every test shares: a root of its own to write below, one thread, and the official data."""
 
+import json
 import os
 from pathlib import Path
 
@@ -35,6 +36,15 @@ def cifar_root():
         if (place / "cifar-10-batches-py" / "test_batch").is_file():
             return place
     pytest.skip("no CIFAR-10: set FRLIB_CIFAR10 to the folder that holds cifar-10-batches-py")
+
+
+def write_preset(folder, name, **settings):
+    """A preset file of runs that take a second; returns its name, which is a path from there."""
+    tiny = {"dataset": "digits", "train_size": 64, "batch_size": 32, "flip": False, "threads": 1,
+            "model": "resnet8-16", "steps": 1, "curve_images": 8, "curve_steps": 1}
+    content = {"preset": name, "settings": {**tiny, **settings}}
+    (folder / f"{name}.yaml").write_text(json.dumps(content))
+    return f"{name}.yaml"
 
 
 class Linear(nn.Module):

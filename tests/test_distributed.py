@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from conftest import write_preset
 from torch import nn
 
 from frlib import averaging, data, models, train
@@ -27,22 +28,6 @@ from frlib.run import config, distributed
 from frlib.run.folder import Run
 
 REPO = Path(__file__).resolve().parents[1]
-TINY = """preset: shared
-settings:
-  dataset: digits
-  train_size: 47
-  batch_size: 15
-  flip: false
-  model: resnet8-16
-  epochs: 5
-  lr: 0.05
-  steps: 2
-  step_size: 8/255
-  swa_start: 0.5
-  curve_images: 16
-  curve_steps: 1
-  threads: 1
-"""
 CASES = {  # method, after it what is special: how many steps, what differs from the preset
     "natural": (20, {}),
     "at": (20, {}),
@@ -126,7 +111,8 @@ def work(rank, port, folder):
 
 @pytest.fixture(scope="module", autouse=True)
 def preset(own_root):
-    (own_root / "shared.yaml").write_text(TINY)
+    write_preset(own_root, "shared", train_size=47, batch_size=15, epochs=5, lr=0.05, steps=2,
+                 step_size="8/255", swa_start=0.5, curve_images=16)
 
 
 @pytest.fixture(scope="module")

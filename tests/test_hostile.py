@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import write_preset
 from docutils.core import publish_string
 from myst_parser.parsers.docutils_ import Parser
 
@@ -25,21 +26,6 @@ from frlib.publish import notebook_views as views
 from frlib.run import config, evaluate_run, files, folder
 
 REPO = Path(__file__).resolve().parents[1]
-PRESET = """preset: hostile
-settings:
-  dataset: digits
-  train_size: 64
-  batch_size: 32
-  flip: false
-  model: resnet8-16
-  epochs: 2
-  steps: 1
-  curve_images: 8
-  curve_steps: 1
-  threads: 1
-  judge_images: 4
-  aa_images: 2
-"""
 
 
 # what is said of a pickle in torch.save's archive, and of one without it
@@ -128,7 +114,7 @@ def test_nothing_that_is_read_is_run(source):
 @pytest.fixture(scope="module")
 def trained(own_root, tmp_path_factory):
     """The files of a finished training, each by name."""
-    (own_root / "hostile.yaml").write_text(PRESET)
+    write_preset(own_root, "hostile", epochs=2, judge_images=4, aa_images=2)
     folder = tmp_path_factory.mktemp("trained")
     run = train.train(config.load("hostile.yaml", method="at", runs_dir=str(folder)))
     return {path.name: path.read_bytes() for path in run.dir.glob("*.*") if path.is_file()}

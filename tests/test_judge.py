@@ -3,31 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from conftest import write_preset
 
 from frlib import data, evaluate, models, train
 from frlib.publish import book_tables, claims, sources
 from frlib.publish import notebook_views as views
 from frlib.run import config, evaluate_run, files, folder, provenance, published
-
-PRESET = """preset: judged
-settings:
-  runs: [at]
-  dataset: digits
-  train_size: 96
-  batch_size: 32
-  flip: false
-  model: resnet8-16
-  epochs: 2
-  steps: 1
-  step_size: 8/255
-  curve_images: 16
-  curve_steps: 1
-  threads: 1
-  judge_images: 12
-  aa_images: 3
-  judge_batch: 8
-"""
-
 
 REAL_AUTOATTACK = evaluate.autoattack
 
@@ -40,7 +21,8 @@ def quick_autoattack(model, x, y, *, eps, batch_size, seed, state_dir=None):
 
 @pytest.fixture(scope="module")
 def runs(own_root, tmp_path_factory):
-    (own_root / "judged.yaml").write_text(PRESET)
+    write_preset(own_root, "judged", runs=["at"], train_size=96, epochs=2, step_size="8/255",
+                 curve_images=16, judge_images=12, aa_images=3, judge_batch=8)
     folder = tmp_path_factory.mktemp("judged")
     train.train(config.load("judged.yaml", runs_dir=str(folder)))
     return folder

@@ -7,29 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import write_preset
 from torch import nn
 
 from frlib import attacks, data, losses, models, train
 from frlib.methods import METHODS
 from frlib.run import config
 
-TINY = """preset: methods
-settings:
-  dataset: digits
-  train_size: 32
-  batch_size: 16
-  flip: false
-  model: resnet8-16
-  epochs: 2
-  lr: 0.1
-  steps: 1
-  step_size: 8/255
-  swa_start: 0.0
-  curve_images: 8
-  curve_steps: 1
-  threads: 1
-  fast: false
-"""
 # the passes of one step in train mode: c, the clean images; a, the attacked ones
 PASSES = {"natural": "c", "at": "a", "at-fr": "ac", "at-sar": "ac", "mart": "ca", "trades": "cac",
           "at-awp": "a", "trades-awp": "acc"}
@@ -38,7 +22,8 @@ TRAINED = tuple(PASSES)
 
 @pytest.fixture(scope="module", autouse=True)
 def preset(own_root):
-    (own_root / "methods.yaml").write_text(TINY)
+    write_preset(own_root, "methods", train_size=32, batch_size=16, epochs=2, lr=0.1,
+                 step_size="8/255", swa_start=0.0, fast=False)
 
 
 @pytest.fixture(scope="module")

@@ -6,25 +6,12 @@ import json
 import numpy as np
 import pytest
 import torch
+from conftest import write_preset
 from PIL import Image
 
 from frlib import data, models, train
 from frlib.run import config, evaluate_run, files, folder, provenance, training
 
-PRESET = """preset: of-images
-settings:
-  dataset: folder
-  train_size: 16
-  batch_size: 8
-  model: resnet8-16
-  epochs: 1
-  steps: 1
-  curve_images: 2
-  curve_steps: 1
-  judge_images: 4
-  aa_images: 1
-  threads: 1
-"""
 FACTS = {"numerics": 1, "data_files": ""}
 
 
@@ -44,7 +31,8 @@ def images(root, *, classes, count, seed):
 @pytest.fixture
 def settings(tmp_path, own_root):
     """Makes configs whose runs and images are this test's own."""
-    (own_root / "of-images.yaml").write_text(PRESET)
+    write_preset(own_root, "of-images", dataset="folder", train_size=16, batch_size=8, epochs=1,
+                 curve_images=2, judge_images=4, aa_images=1)
     return lambda data_root="data", **changes: config.load(
         "of-images.yaml", data_root=str(data_root), runs_dir=str(tmp_path / "runs"), **changes)
 

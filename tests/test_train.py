@@ -8,33 +8,19 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import write_preset
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from frlib import attacks, data, fast, losses, models, train
 from frlib.methods import METHODS
 from frlib.run import config, cost, evaluate_run, files, folder, provenance, training
 
-TINY = """preset: tiny
-settings:
-  dataset: digits
-  train_size: 64
-  batch_size: 32
-  flip: false
-  model: resnet8-16
-  epochs: 3
-  lr: 0.05
-  steps: 1
-  step_size: 8/255
-  curve_images: 16
-  curve_steps: 1
-  threads: 1
-"""
 FILES = ["best.pt", "config.json", "finished.json", "last.pt", "metrics.jsonl", "swa-best.pt"]
 
 
 @pytest.fixture(scope="session", autouse=True)
 def preset(own_root):
-    (own_root / "tiny.yaml").write_text(TINY)
+    write_preset(own_root, "tiny", epochs=3, lr=0.05, step_size="8/255", curve_images=16)
 
 
 @pytest.fixture(autouse=True)
