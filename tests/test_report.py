@@ -175,13 +175,6 @@ def test_the_worst_comparison_stands_in_the_picture(good):
     assert row["ours"][0] == pytest.approx(10) and row["paper"] == 3.25  # MART, in the paper 51.10
 
 
-def test_the_table_says_over_how_many_epochs_an_average_goes(good):
-    assert "Epochs in" not in book_tables.table2("mini", good)
-    good["at-swa"][0] |= {"epoch": 3, "history": [{"epoch": 1}, *({"epoch": n, "swa_val_pgd": 0.1}
-                                                                  for n in (2, 3, 4))]}
-    assert "averages that validation chose: AT-SWA 2." in book_tables.table2("mini", good)
-
-
 @pytest.mark.parametrize("ident, changes", [
     ("C6", {"at": {"pgd20": 180}}), ("C8", {"at": {"clean": 60}}),
     ("C7", {"at-fr": {"aa": 5}}), ("C11", {"at-swa": {"aa": 99}}),
@@ -298,9 +291,11 @@ def test_several_seeds_show_their_mean_deviation_and_number(good):
     assert f"  - 55.0 [{low}, {high}] ± 5.0 (3 seeds)" in text
     assert "mean ± standard deviation of seeds 0, 1, 2" in text
     del good["at"][1], good["at"][2]
-    assert "±" not in book_tables.table2("mini", good) and ", seed 0." in book_tables.table2(
-        "mini", good
-    )
+    text = book_tables.table2("mini", good)
+    assert "±" not in text and ", seed 0." in text and "Epochs in" not in text
+    good["at-swa"][0] |= {"epoch": 3, "history": [{"epoch": 1}, *({"epoch": n, "swa_val_pgd": 0.1}
+                                                                  for n in (2, 3, 4))]}
+    assert "averages that validation chose: AT-SWA 2." in book_tables.table2("mini", good)
 
 
 def test_several_seeds_count_an_image_once(good):
@@ -355,16 +350,6 @@ def test_a_copied_result_is_no_other_one(tmp_path, place, says):
     path.write_text(source.read_text())
     with pytest.raises(ValueError, match=f"{re.escape(str(path))}: {re.escape(says)}"):
         book_tables.collect(place.split("/")[0], tmp_path / "copied")
-
-
-@pytest.mark.parametrize("name, text, message", [
-    ("seed0.json", '{"scores": {', "seed0.json: damaged JSON"),
-    ("seed0.json", "{}", "seed0.json: not a result file"), ("seed-x.json", "{}", "seed<number>")])
-def test_damaged_files_are_named(tmp_path, name, text, message):
-    (tmp_path / "mini" / "at").mkdir(parents=True)
-    (tmp_path / "mini" / "at" / name).write_text(text)
-    with pytest.raises(ValueError, match=message):
-        book_tables.collect("mini", tmp_path)
 
 
 @pytest.mark.parametrize("preset, made", [("mini", True), ("smoke", False)])
@@ -454,28 +439,22 @@ def test_an_open_detail_is_worth_the_paired_difference_to_its_base(good):
     last = body["`at`, last checkpoint"]  # 80 of 200 right at best, 40 at last
     assert last[1].startswith("-20.0 [") and last[2] == "not run"
     assert body["`at-swa@swa_batchnorm=running`"] == ["not run"] * 3
-    assert len(cells(book_tables.ablations("mini", {}))) \
-        == 1 + sum("run" in entry for entry in claims.paper()["open_details"])
-
-
-def test_effects_are_what_the_table_says(good):
-    found = book_tables.effects(ablated(good))
+    found = book_tables.effects(good)
     assert set(found) == {"at-fr@fr_transform=batch-class", "at, last checkpoint"}
     difference, low, high = found["at-fr@fr_transform=batch-class"]["AutoAttack"]
     assert difference == pytest.approx(-10) and low < -10 < high
-    assert (
-        set(found["at, last checkpoint"]) == {"Clean", "PGD-20"} and book_tables.effects({}) == {}
-    )
+    assert set(found["at, last checkpoint"]) == {"Clean", "PGD-20"}
+    assert book_tables.effects({}) == {} and len(cells(book_tables.ablations("mini", {}))) \
+        == 1 + sum("run" in entry for entry in claims.paper()["open_details"])
 
 
 def test_settings_stand_beside_the_papers(good):
     body = {row[0]: row[1:] for row in cells(book_tables.settings("mini", good))[1:]}
-    assert body["Network"] == ["wrn-34-10", "resnet8-32"] and body["λ"] == ["0.1", "0.1"]
-    assert body["Training images"] == ["45,000", "8,000"]
-    assert body["Test images"] == ["10,000", "all"]
-    assert body["It drops after epochs"] == ["75, 90", "11, 13"]
-    assert body["Its step α"] == ["2/255", "4/255"]
-    assert body["Averaging starts after epoch"] == ["75", "11"]
+    assert body.items() >= {
+        "Network": ["wrn-34-10", "resnet8-32"], "λ": ["0.1", "0.1"], "Its step α": [
+            "2/255", "4/255"], "Training images": ["45,000", "8,000"], "Test images": [
+            "10,000", "all"], "It drops after epochs": ["75, 90", "11, 13"],
+        "Averaging starts after epoch": ["75", "11"]}.items()
     good["at"][0]["config"]["fr_lambda"] = 0.5
     assert "0.1 / 0.5" in book_tables.settings("mini", good).replace("0.5 / 0.1", "0.1 / 0.5")
     assert {row[2] for row in cells(book_tables.settings("mini", {}))[1:]} == {"not run"}
@@ -520,9 +499,8 @@ def test_a_badge_says_what_made_a_page(good):
     folder = '<a href="../../result-files/mini/at'
     assert f'at ({folder}/seed0.json">0</a>, {folder}/seed2.json">2</a>)' in text
     assert "seeds 0, 2" in text
-    assert "smoke-mark" in book_tables.badge("smoke", good) and "not run" in book_tables.badge(
-        "mini", {}
-    )
+    assert "smoke-mark" in book_tables.badge("smoke", good)
+    assert "not run" in book_tables.badge("mini", {})
 
 
 def test_every_link_of_the_pages_leads_to_a_copy(tmp_path):
