@@ -108,6 +108,9 @@ def test_mode_parameters_and_gradients_are_left_alone(attack):
     attack(model, x, y)
     assert same(before, snapshot(model))
     assert torch.equal(x, kept) and not x.requires_grad
+    with pytest.raises(IndexError):
+        pgd(model, x, y, eps=EPS, **STEP, loss=lambda logits, y: logits[:, 99])
+    assert same(before, snapshot(model))
 
 
 @every_attack
@@ -125,15 +128,6 @@ def test_mode_gradients_and_kind_of_the_model_make_no_difference(tiny, attack):
         assert torch.equal(attacked(tiny), expected)
     assert torch.equal(attacked(tiny, x.clone().requires_grad_()), expected)
     assert torch.equal(attacked(lambda x: tiny(x)), expected)
-
-
-def test_the_mode_comes_back_after_an_error_too():
-    model = Net().train()
-    model.body[4].eval()
-    before = snapshot(model)
-    with pytest.raises(IndexError):
-        pgd(model, *images(), eps=EPS, **STEP, loss=lambda logits, y: logits[:, 99])
-    assert same(before, snapshot(model))
 
 
 # --- randomness and restarts
@@ -219,21 +213,15 @@ def test_train_mode_attacks_with_batch_statistics():
 X, Y = images(4)
 WRONG = {
     "uint8 images": ({"x": (X * 255).byte()}, "float NCHW.*uint8.*divide uint8 images by 255"),
-    "one image": ({"x": X[0]}, r"float NCHW.*shape \(1, 2, 2\)"),
     "above 1": ({"x": X + 0.5}, r"in \[0, 1\].*values from"),
-    "below 0": ({"x": X - 0.5}, r"in \[0, 1\].*values from -0"),
     "0 to 255": ({"x": (X * 255).round()}, r"in \[0, 1\].*values from"),
     "nan": ({"x": torch.where(X == X.max(), torch.nan, X)}, "without NaN"),
     "eps in grey levels": ({"eps": 8}, r"eps = 8: must be in \[0, 1\].*8/255"),
-    "negative eps": ({"eps": -0.1}, "eps = -0.1: must be"),
-    "nan eps": ({"eps": float("nan")}, "eps = nan: must be"),
     "step in grey levels": ({"step_size": 2}, r"step_size = 2: must be in \[0, 1\].*2/255"),
     "no steps": ({"steps": 0}, "steps = 0, restarts = 1: both must be at least 1"),
     "no restarts": ({"restarts": 0}, "restarts = 0: both must be at least 1"),
     "int32 labels": ({"y": Y.int()}, r"int64 of shape \(4,\), not torch.int32"),
-    "float labels": ({"y": Y.float()}, "not torch.float32"),
     "label column": ({"y": Y[:, None]}, r"not torch.int64 of shape \(4, 1\)"),
-    "too few labels": ({"y": Y[:3]}, r"of shape \(3,\)"),
     "ignored label": ({"y": Y - 100}, "class indices from 0, found -100"),
     "unknown loss": ({"loss": "kl"}, "loss = 'kl': choose 'ce', 'margin' or a function"),
     "unknown mode": ({"mode": "test"}, "mode = 'test': choose 'eval' or 'train'"),
