@@ -112,7 +112,7 @@ def test_nothing_that_is_read_is_run(source):
 
 
 @pytest.fixture(scope="module")
-def trained(own_root, tmp_path_factory):
+def trained(own_root, small_digits, tmp_path_factory):
     """The files of a finished training, each by name."""
     write_preset(own_root, "hostile", epochs=2, judge_images=4, aa_images=2)
     folder = tmp_path_factory.mktemp("trained")

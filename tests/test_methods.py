@@ -1,13 +1,12 @@
 """The rivals in training: every detail that decides their numbers, against steps made by hand."""
 
 import copy
-import functools
 from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import write_preset
+from conftest import thinned, write_preset
 from torch import nn
 
 from frlib import attacks, data, losses, models, train
@@ -28,14 +27,7 @@ def preset(own_root):
 
 @pytest.fixture(scope="module")
 def digits():
-    return small("digits", "", "train").take(16)
-
-
-@functools.cache
-def small(name, root, which, load=data.load):
-    """A split thinned out to 8 x 8 pixels: what is tested here does not need more."""
-    split = load(name, root, which)
-    return replace(split, images=split.images[:, :, ::4, ::4])
+    return thinned("digits", "", "train").take(16)
 
 
 def settings(method, **changes):

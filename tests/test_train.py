@@ -18,8 +18,8 @@ from frlib.run import config, cost, evaluate_run, files, folder, provenance, tra
 FILES = ["best.pt", "config.json", "finished.json", "last.pt", "metrics.jsonl", "swa-best.pt"]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def preset(own_root):
+@pytest.fixture(scope="module", autouse=True)
+def preset(own_root, small_digits):
     write_preset(own_root, "tiny", epochs=3, lr=0.05, step_size="8/255", curve_images=16)
 
 
@@ -37,7 +37,7 @@ def settings(tmp_path):
     return make
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def unbroken(preset, tmp_path_factory):
     """An adversarial training from start to end."""
     with pytest.MonkeyPatch.context() as patch:
