@@ -93,13 +93,6 @@ def test_spread_is_taken_round_by_round():
         speed_tables.ratios([1.0, 2.0], [1.0])
 
 
-def test_a_worker_that_fails_is_told(capfd):
-    worker = speed.Worker(int, "no number")
-    with pytest.raises(RuntimeError, match="a worker process ended"):
-        worker()
-    assert "invalid literal" in capfd.readouterr().err
-
-
 def test_a_tiny_run_reaches_the_book(tmp_path, monkeypatch, capsys):
     (tmp_path / "tiny.yaml").write_text(TINY)
     monkeypatch.setattr(evaluate, "STAGES", ("apgd-ce",))
@@ -203,15 +196,6 @@ def test_what_bfloat16_costs_reaches_the_book(tmp_path, monkeypatch):
     labels = [line["label"] for line in speed_tables.ascent(tmp_path)]
     assert labels == ["trades, float32", "trades, bfloat16"]
     assert "not run" in speed_tables.speed(tmp_path)
-
-
-def test_emulated_products_are_rounded_ones():
-    torch.manual_seed(0)
-    a, b = torch.randn(2, 8, 8).bfloat16()
-    with precision.Emulated():
-        product = a @ b
-    assert product.dtype == torch.bfloat16
-    assert torch.equal(product, (a.float() @ b.float()).bfloat16())
 
 
 @pytest.mark.parametrize(("name", "table", "text", "message"), [

@@ -190,15 +190,6 @@ def test_a_measured_detail_is_one_change_to_its_base():
     assert set(preset["settings"].get("ablations", [])) <= set(runs)
 
 
-def test_both_papers_are_cited():
-    citation = yaml.safe_load((REPO / "CITATION.cff").read_text())
-    assert [author["name"] for author in citation["authors"]] \
-        == ["The frequency-regularization-book authors"]
-    cited = {found["value"] for work in citation["references"] for found in work["identifiers"]}
-    assert cited == {f"arXiv:{source['arxiv']}" for source in
-                     (paper()["source"], paper()["follow_up"]["source"])}
-
-
 def test_a_claim_needs_one_that_says_what_is_missing_without_it():
     statements = {s["id"]: s for s in paper()["statements"]}
     needed = {s["needs"] for s in statements.values() if "needs" in s}

@@ -199,14 +199,6 @@ def test_a_results_label_says_how_it_was_judged_and_reads_back(changes, label, r
     assert load("smoke", **{**changes, **parse_label(label)}) == c
 
 
-def test_groups_part_the_fields():
-    c = load("smoke")
-    assert c.group("judge").keys() == {"judge_eps", "judge_images", "aa_images",
-                                       "judge_batch", "aa_both"}
-    assert {"eps", "seed", "fr_lambda"} <= c.group("train").keys()
-    assert c.group("train", "judge", "place") == dataclasses.asdict(c)
-
-
 def test_a_label_too_long_for_a_folder_is_refused():
     assert load("smoke", milestones=[0.5] * 50).label.count("0.5") == 50
     with pytest.raises(ValueError, match="differ from preset smoke make a label of.* of your own"):

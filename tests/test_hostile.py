@@ -9,7 +9,6 @@ import pickle
 import random
 import re
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -361,12 +360,6 @@ def shown(collected):
     return made | {"history": views.history_table(views.histories(collected, collected), "own")}
 
 
-def test_every_committed_result_is_one():
-    presets = {path.parents[1].name for path in REPO.glob("results/*/*/seed*.json")}
-    found = [book_tables.collect(preset, REPO / "results") for preset in sorted(presets)]
-    assert found and all(found)
-
-
 def test_a_good_result_is_shown(stored):
     made = shown(stored(json.dumps(result())))
     assert "75.0 [19.4, 99.4]" in made["table2"] and "CPU" in made["provenance"]
@@ -415,14 +408,6 @@ def test_what_is_no_result_is_named(stored, text):
     with pytest.raises(ValueError, match=r"own/at/seed0.json: (damaged JSON|not a result file) "
                                          r"\(.*\); delete it"):
         stored(text)
-
-
-def test_no_page_is_made_of_what_is_no_result(stored, tmp_path):
-    with suppress(ValueError):
-        stored("{}")
-    with pytest.raises(ValueError, match="not a result file"):
-        book_tables.write_pages(tmp_path / "out", "own", tmp_path / "results")
-    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("key", [*result(), *(f"scores.{name}" for name in result()["scores"]),

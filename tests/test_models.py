@@ -166,16 +166,6 @@ def test_published_forms_of_a_checkpoint_load(tmp_path, weights, wrap):
     assert loads(path, expected)
 
 
-def test_weights_without_mean_and_std_leave_the_models_own(tmp_path, weights):
-    torch.save(weights, tmp_path / "weights.pt")
-    mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
-    model = create("resnet8-16", mean=mean, std=std)
-    load_checkpoint(model, tmp_path / "weights.pt")
-    assert torch.equal(model.conv1.weight, weights["conv1.weight"])
-    assert model.mean.flatten().tolist() == pytest.approx(mean)
-    assert model.std.flatten().tolist() == pytest.approx(std)
-
-
 @pytest.mark.parametrize(("name", "classes", "message"), [
     ("resnet8-32", 10, r"bn1.bias is \(16,\), the model needs \(32,\)"),
     ("resnet8-16", 100, r"linear.bias is \(10,\), the model needs \(100,\)"),
@@ -192,22 +182,6 @@ def test_weights_of_another_architecture_name_the_misfits(tmp_path, weights, nam
                                          f"architecture.*{message}"):
         load_checkpoint(model, path)
     assert torch.equal(model.conv1.weight, before)
-
-
-@pytest.mark.parametrize("part", [0, 0.01, 0.5, 0.99])
-def test_a_truncated_file_is_named(tmp_path, weights, part):
-    path = tmp_path / "weights.pt"
-    torch.save(weights, path)
-    whole = path.read_bytes()
-    path.write_bytes(whole[:int(part * len(whole))])
-    with pytest.raises(ValueError, match=re.escape(str(path))):
-        load_checkpoint(create("resnet8-16"), path)
-
-
-def test_a_missing_file_is_named(tmp_path):
-    for path in (tmp_path / "nothing.pt", tmp_path):
-        with pytest.raises(FileNotFoundError, match=f"no checkpoint at {re.escape(str(path))}"):
-            load_checkpoint(create("resnet8-16"), path)
 
 
 def test_safetensors_are_read_under_any_name(tmp_path, weights):
@@ -232,8 +206,15 @@ def test_of_several_networks_one_is_read_and_said(tmp_path, weights, caplog):
             load_checkpoint(create("resnet8-16"), path)
 
 
+def cut_short(path, model, part):
+    torch.save(model.state_dict(), path)
+    path.write_bytes(path.read_bytes()[:int(part * path.stat().st_size)])
+
+
 @pytest.mark.parametrize(("write", "message"), [
     (lambda path, model: path.write_bytes(b""), "an empty file"),
+    (lambda path, model: cut_short(path, model, 0.01), "(damaged|not a check)"),
+    (lambda path, model: cut_short(path, model, 0.99), "(damaged|not a check)"),
     (lambda path, model: path.write_text(" <!DOCTYPE html>\n<title>Sign in"), "a web page"),
     (lambda path, model: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:"
                                          "4d7a\nsize 12345\n"), "a Git LFS pointer.*git lfs pull"),
@@ -252,6 +233,8 @@ def test_of_several_networks_one_is_read_and_said(tmp_path, weights, caplog):
                             "ignore:.*torch.jit:DeprecationWarning", "ignore:unclosed file")
 def test_a_file_that_is_something_else_is_told_what_it_is(tmp_path, write, message):
     path = tmp_path / "weights.pt"
+    with pytest.raises(FileNotFoundError, match=f"no checkpoint at {re.escape(str(path))}"):
+        load_checkpoint(create("resnet8-16"), path)
     write(path, create("resnet8-16"))
     with pytest.raises(ValueError, match=rf"^{path}: .*{message}") as raised:
         load_checkpoint(create("resnet8-16"), path)

@@ -11,7 +11,7 @@ import torch
 from conftest import write_preset
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from frlib import attacks, data, fast, losses, models, train
+from frlib import data, fast, losses, models, train
 from frlib.methods import METHODS
 from frlib.run import config, cost, evaluate_run, files, folder, provenance, training
 
@@ -142,13 +142,6 @@ def test_at_and_at_swa_are_one_run_trained_once(settings, unbroken, monkeypatch)
     assert before == {p: p.stat().st_mtime_ns for p in run.dir.glob("*.*") if p.name != ".lock"}
 
 
-def test_an_open_run_without_training_has_no_history_and_no_checkpoint(settings):
-    run = folder.open_run(settings())
-    assert not run.finished and run.history == [] and not run.dir.exists()
-    with pytest.raises(FileNotFoundError, match="no best checkpoint in .*seed0"):
-        run.checkpoint()
-
-
 # --- what is computed
 
 
@@ -160,21 +153,6 @@ def test_the_regularisation_starts_at_its_epoch(settings, unbroken):
     assert late.history[2]["loss_ce"] != unbroken.history[2]["loss_ce"]
     early = train.train(settings("at-fr", epochs=1))
     assert "loss_fr" in early.history[0]
-
-
-def test_natural_training_attacks_nothing(settings, monkeypatch):
-    calls = []
-    attack = attacks.pgd
-    monkeypatch.setattr(attacks, "pgd", lambda *a, **k: calls.append(k) or attack(*a, **k))
-    config_ = settings("natural", epochs=1)
-    split = data.load("digits", "", "train").take(64)
-    model = models.create("resnet8-16")
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    train.train_epoch(model, optimizer, split, torch.Generator(), config_, 0)
-    assert calls == []
-    train.train_epoch(model, optimizer, split, torch.Generator(), config_.of("at"), 0)
-    assert [(c["eps"], c["step_size"], c["steps"], c["mode"]) for c in calls] \
-        == [(8 / 255, 8 / 255, 1, "eval")] * 2
 
 
 @pytest.mark.parametrize("method", ["at", "at-fr"])
