@@ -473,14 +473,6 @@ def test_text_where_a_name_should_be_is_refused(stored, place):
             stored(json.dumps(made))
 
 
-def test_a_row_of_html_is_escaped():
-    table = book_tables.html_table(
-        "mini", ["<b>"], [["<script>alert('1')</script>"]], caption="<i>&"
-    )
-    assert "<script" not in table and "<b>" not in table and "<i>" not in table
-    assert "&lt;script&gt;" in table
-
-
 # --- official data sets, which are pickles by format
 
 

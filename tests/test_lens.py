@@ -70,13 +70,6 @@ def test_an_interval_is_as_wide_as_the_central_limit_says():
         frequency_views.bootstrap([])
 
 
-def test_two_images_have_the_means_of_their_four_draws():
-    """Means 0, 1/2, 1 with chances 1/4, 1/2, 1/4: the middle half is 1/2, all but 4 % 0 to 1."""
-    values = [0.0, 1.0]
-    assert frequency_views.bootstrap(values, confidence=0.4)[1:] == (0.5, 0.5)
-    assert frequency_views.bootstrap(values, confidence=0.96)[1:] == (0, 1)
-
-
 # --- numbers
 
 
@@ -150,9 +143,3 @@ def test_a_band_without_a_frequency_on_a_coarse_map_is_left_out():
 
 
 # --- figures
-
-def test_white_noise_is_a_dashed_line_at_its_share():
-    fig = plots.band_shares(frequency_views.shares(NUMBERS), NUMBERS["bands"])
-    levels = [line.get_segments()[0][0][1] for line in fig.axes[0].collections
-              if line.get_linestyle()[0][1]]
-    np.testing.assert_allclose(levels, [10, 40, 50])

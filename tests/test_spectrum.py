@@ -104,9 +104,3 @@ def test_names_of_points_keep_off_each_other():
     boxes = [text.get_window_extent() for text in fig.axes[0].texts]
     assert len(boxes) == 5
     assert all(box.count_overlaps(boxes) == 1 for box in boxes)  # with itself
-
-
-def test_accuracy_by_radius_marks_the_radius_of_the_tables():
-    fig = plots.by_radius(spectrum_views.radius_lines(FOUND), eps=8)
-    ax, = fig.axes
-    assert ax.get_xscale() == "symlog" and any(line.get_xdata()[0] == 8 for line in ax.lines)

@@ -180,9 +180,13 @@ def test_the_average_is_the_mean_of_the_weights_from_the_first_drop_on(settings,
         mean = torch.stack([w[name] for w in weights[2:]]).mean(0)
         torch.testing.assert_close(last["average"][f"module.{name}"], mean)
     assert ["swa_val_pgd" in row for row in run.history] == [False, False, True, True]
-    # BatchNorm statistics are estimated anew, not averaged
+    # BatchNorm statistics are estimated anew, not averaged, or taken from the last weights
     mean = torch.stack([w["bn1.running_mean"] for w in weights[2:]]).mean(0)
     assert not torch.allclose(last["average"]["module.bn1.running_mean"], mean)
+    run = train.train(settings(swa_batchnorm="running", epochs=2))
+    saved = torch.load(run.checkpoint("last"), weights_only=True)
+    assert torch.equal(saved["average"]["module.bn1.running_mean"],
+                       saved["state_dict"]["bn1.running_mean"])
 
 
 @pytest.mark.parametrize(("epochs", "share", "epoch"), [
@@ -304,13 +308,6 @@ def test_a_gpu_that_is_not_there_is_told(settings, monkeypatch):
         train.train(settings(device="cuda"))
 
 
-def test_nan_is_seen_when_the_last_batch_is_left_out(settings, monkeypatch):
-    """65 images in batches of 32: the last image has no batch of its own, and no step 3 comes."""
-    monkeypatch.setattr(losses, "cross_entropy", lambda x, y: x.sum() * float("nan"))
-    with pytest.raises(FloatingPointError, match="epoch 1, step 1"):
-        train.train(settings("natural", train_size=65, epochs=1))
-
-
 def test_natural_training_is_chosen_by_clean_accuracy(settings, monkeypatch):
     """Its PGD accuracy is highest before it has learnt, so that would choose the first epoch."""
     clean, pgd = iter([0.1, 0.2, 0.3]), iter([0.3, 0.2, 0.1])
@@ -341,6 +338,13 @@ def test_a_batch_that_cannot_fit_is_refused_before_any_work(settings, monkeypatc
     assert not list(folder.open_run(settings()).dir.glob("*.pt"))
 
 
+def test_nan_is_seen_when_the_last_batch_is_left_out(settings, monkeypatch):
+    """65 images in batches of 32: the last image has no batch of its own, and no step 3 comes."""
+    monkeypatch.setattr(losses, "cross_entropy", lambda x, y: x.sum() * float("nan"))
+    with pytest.raises(FloatingPointError, match="epoch 1, step 1"):
+        train.train(settings("natural", train_size=65, epochs=1))
+
+
 @pytest.mark.parametrize("method", ["at-fr", "trades-awp"])
 def test_no_step_waits_for_the_device(settings, method):
     """Under fake tensors whatever needs a value on the CPU, as .item() or nonzero(), raises."""
@@ -368,6 +372,8 @@ def test_a_gpu_attacks_a_compiled_copy_that_is_compiled_once(settings, monkeypat
     monkeypatch.setattr(torch.nn.Module, "compile", with_another_backend)
     monkeypatch.setattr(fast, "has_bfloat16", lambda device: device == "cuda")
     config_, model = settings(), models.create("resnet8-16")
+    for plain in (settings(fast=False), settings(attack_mode="train"), settings("natural")):
+        assert train.fast_copy(model, plain, "cpu") is None  # the plain loop has no frozen copy
     split = data.load("digits", "", "train").take(8)
     copy_ = train.fast_copy(model, config_, "cuda")
     plain = train.fast_copy(model, config_, "cpu")
@@ -382,19 +388,6 @@ def test_a_gpu_attacks_a_compiled_copy_that_is_compiled_once(settings, monkeypat
         with torch.no_grad():
             model.conv1.weight.mul_(1.5)
         monkeypatch.setattr(torch._dynamo.config, "error_on_recompile", True)
-
-
-def test_the_plain_loop_has_no_frozen_copy(settings):
-    model = models.create("resnet8-16")
-    for config_ in (settings(fast=False), settings(attack_mode="train"), settings("natural")):
-        assert train.fast_copy(model, config_, "cpu") is None
-
-
-def test_the_average_takes_running_statistics_when_asked(settings):
-    run = train.train(settings(swa_batchnorm="running", epochs=2))
-    saved = torch.load(run.checkpoint("last"), weights_only=True)
-    assert torch.equal(saved["average"]["module.bn1.running_mean"],
-                       saved["state_dict"]["bn1.running_mean"])
 
 
 @pytest.mark.parametrize(("changes", "device", "there", "expected"), [
