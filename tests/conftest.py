@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,6 +48,20 @@ def write_preset(folder, name, **settings):
     content = {"preset": name, "settings": {**tiny, **settings}}
     (folder / f"{name}.yaml").write_text(json.dumps(content))
     return f"{name}.yaml"
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A folder that looks like the repository, with runs and pages of its own, to be in."""
+    for name in ("Snakefile", "frlib", "notebooks", "results", "benchmarks", "_toc.yml",
+                 "_config.yml"):
+        (tmp_path / name).symlink_to(REPO / name)
+    shutil.copytree(REPO / "book", tmp_path / "book",
+                    ignore=shutil.ignore_patterns("executed", "generated"))
+    for name, value in (("FRLIB_ROOT", tmp_path), ("PYTHONPATH", REPO), ("OMP_NUM_THREADS", 1)):
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @functools.cache

@@ -20,7 +20,7 @@ def quick_autoattack(model, x, y, *, eps, batch_size, seed, state_dir=None):
 
 
 @pytest.fixture(scope="module")
-def runs(own_root, tmp_path_factory):
+def runs(own_root, small_digits, tmp_path_factory):
     write_preset(own_root, "judged", runs=["at"], train_size=96, epochs=2, step_size="8/255",
                  curve_images=16, judge_images=12, aa_images=3, judge_batch=8)
     folder = tmp_path_factory.mktemp("judged")
@@ -203,7 +203,7 @@ class Plane(torch.nn.Module):
 
     def __init__(self, levels):
         super().__init__()
-        self.conv1, self.levels = torch.nn.Conv2d(3, 10, 32), levels
+        self.conv1, self.levels = torch.nn.Conv2d(3, 10, 8), levels
 
     def forward(self, x):
         if self.levels:
@@ -216,7 +216,7 @@ def fitted(plane):
     torch.manual_seed(0)
     with torch.no_grad():
         plane.conv1.weight.zero_()
-    optimiser = torch.optim.SGD(plane.parameters(), lr=0.003, momentum=0.9)
+    optimiser = torch.optim.SGD(plane.parameters(), lr=0.05, momentum=0.9)
     for _ in range(60):
         optimiser.zero_grad()
         logits = torch.nn.functional.conv2d(split.x, plane.conv1.weight, plane.conv1.bias)

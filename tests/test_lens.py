@@ -1,18 +1,12 @@
 """The page on the spectral lens: intervals, what is drawn, and sentences, from known numbers."""
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import copy
 
 import numpy as np
 import pytest
 
-from frlib.publish import frequency_views, plots
+from frlib.publish import frequency_views
 from frlib.run.files import score
-
-MARK = "smoke preset: not comparable with the paper"
 
 
 def first(count, total=40):

@@ -24,19 +24,6 @@ TINY = {"runs": ["at-fr"], "job_gpus": 1, "job_memory": 2, "job_minutes": 61, "t
         "judge_images": 10, "aa_images": 1, "judge_batch": 10}
 
 
-@pytest.fixture
-def checkout(tmp_path, monkeypatch):
-    """A folder that looks like the repository, with runs of its own, as current directory."""
-    for name in ("Snakefile", "frlib", "notebooks", "book", "results", "benchmarks", "_toc.yml",
-                 "_config.yml"):
-        (tmp_path / name).symlink_to(REPO / name)
-    write_preset(tmp_path, "tiny", **TINY)
-    monkeypatch.setenv("FRLIB_ROOT", str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", str(REPO))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def snakemake(*arguments, **settings):
     command = [sys.executable, "-m", "snakemake", *map(str, arguments), "--config",
                *(f"{key}={value}" for key, value in settings.items())]
@@ -129,6 +116,7 @@ def jobs() -> dict[str, list[tuple[str, str]]]:
 @pytest.mark.slow
 def test_the_pipeline_on_slurm_goes_on_when_a_job_is_killed(checkout, cluster):
     run, page = checkout / "runs/tiny/at-fr/seed0", "runs/notebooks/tiny/02_train_fr.ipynb"
+    write_preset(checkout, "tiny", **TINY)
     with open(checkout / "snakemake.log", "w") as log:
         pipeline = subprocess.Popen(
             [sys.executable, "-m", "snakemake", "--profile", REPO / "cluster" / "slurm.yaml",
