@@ -93,10 +93,19 @@ def test_spread_is_taken_round_by_round():
         speed_tables.ratios([1.0, 2.0], [1.0])
 
 
+def test_a_worker_answers_and_its_failure_is_told(capfd):
+    worker = speed.Worker(functools.partial, divmod, 7)
+    assert worker(2) == (3, 1)
+    with pytest.raises(RuntimeError, match="a worker process ended"):
+        worker(0)
+    assert "ZeroDivisionError" in capfd.readouterr().err
+
+
 def test_a_tiny_run_reaches_the_book(tmp_path, monkeypatch, capsys):
     (tmp_path / "tiny.yaml").write_text(TINY)
     monkeypatch.setattr(evaluate, "STAGES", ("apgd-ce",))
     monkeypatch.setattr(speed, "SIDE", 64)
+    monkeypatch.setattr(speed, "Worker", lambda build, *given: build(*given))  # in this process
     out = tmp_path / "benchmarks" / "here.json"
     common = ["--models", "resnet8-16", "--threads", "1", "--out", str(out)]
     assert speed.main([*common, "--only", "train", "--rounds", "1", "--steps", "2",
