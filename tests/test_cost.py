@@ -73,10 +73,3 @@ def test_freed_memory_is_kept():
     """The kernel lends the pages of a tensor once, not twenty times."""
     told = subprocess.check_output([sys.executable, "-c", KEPT], text=True).split()
     assert told[::2] == ["1", "1"] and int(told[1]) > 2 * int(told[3])
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(3.4, "3 s"), (119, "119 s"), (120, "2 min"),
-                                               (7100, "118 min"), (7200, "2 h 00 min"),
-                                               (11_100, "3 h 05 min")])
-def test_durations_read_well(seconds, text):
-    assert cost.duration(seconds) == text
