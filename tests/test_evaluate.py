@@ -209,7 +209,7 @@ def case():
 
 
 @pytest.fixture(scope="module")
-def whole(case):
+def whole(case, brief_square):
     """The evaluation in one go."""
     model, x, y, eps, _ = case
     return autoattack(model, x, y, eps=eps, **SETTINGS)

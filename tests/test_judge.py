@@ -227,7 +227,8 @@ def fitted(plane):
 
 @pytest.mark.parametrize(("levels", "expected"), [
     (0, set()), (4, {"autoattack", "square", "zero_gradient"})])
-def test_masking_is_seen_where_it_is_and_only_there(settings, monkeypatch, levels, expected):
+def test_masking_is_seen_where_it_is_and_only_there(settings, brief_square, monkeypatch, levels,
+                                                    expected):
     monkeypatch.setattr(published, "load", lambda *a: fitted(Plane(levels)))
     monkeypatch.setattr(evaluate, "autoattack", REAL_AUTOATTACK)
     monkeypatch.setattr(evaluate, "STAGES", ("apgd-ce", "apgd-t", "square"))  # FAB is slow here
