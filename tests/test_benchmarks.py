@@ -168,21 +168,6 @@ def test_tables_hold_what_the_seconds_say(tmp_path):
     assert "A step needs 20 GFLOP (a)." in text and "3 rounds of 4 steps" in text
 
 
-@pytest.mark.parametrize(("attack", "update", "said"), [
-    ("bfloat16", "float32", "ours, default: bfloat16 attack"),
-    ("bfloat16", "bfloat16", "ours, default: bfloat16"),
-    ("float32", "float32", "ours, default: float32 here")])
-def test_the_default_precision_is_named_and_the_memory_of_a_gpu(tmp_path, attack, update, said):
-    sides = ["published", "ours", "default"]
-    content = made(dict.fromkeys(sides, [1.0] * 3), precision=attack,
-                   peak=dict.fromkeys(sides, 9.0))
-    content["train"]["models"]["a"]["setting"]["update_precision"] = update
-    write_json(tmp_path / "cuda.json", {"train": content["train"]})
-    head, *body = rows(speed_tables.speed(tmp_path))
-    assert [row[1] for row in body[1:3]] == ["ours, float32", said]
-    assert [row[-1] for row in (head, *body)] == ["Peak, MiB", "9", "9", "9", "—"]
-
-
 def test_what_bfloat16_costs_reaches_the_book(tmp_path, monkeypatch):
     """A tiny measurement, its tables and its lines; nothing of it in the tables of speed."""
     out = tmp_path / "precision.json"

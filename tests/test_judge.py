@@ -185,16 +185,6 @@ def test_a_checkpoints_result_is_read_and_never_overwritten(settings, monkeypatc
     assert other["label"] == "published-mine-resnet8-16@judge_images=6"
 
 
-def test_a_wrong_checkpoint_stops_before_any_work(settings, monkeypatch, tmp_path):
-    monkeypatch.setattr(evaluate_run, "_judge", lambda *a: pytest.fail("judged"))
-    for name, path, error, message in (
-            ("mine:resnet8-16", tmp_path / "no.pt", FileNotFoundError, "no checkpoint at"),
-            ("mine:resnet8", own_file(settings), ValueError, "unknown checkpoint"),
-            ("Standard", own_file(settings), ValueError, "trained on cifar10")):
-        with pytest.raises(error, match=message):
-            evaluate_run.judge_checkpoint(name, path, settings())
-
-
 # --- gradient masking, on networks where it is there or not for certain
 
 

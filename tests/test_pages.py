@@ -62,14 +62,6 @@ def test_the_code_that_a_page_shows_is_what_runs_without_its_docstring():
     assert '"""' not in text and text.count("\ndef ") == 2 and text.endswith("high)\n```")
 
 
-def test_smoke_numbers_carry_their_mark():
-    assert views.mark("smoke") and views.mark("small") is None
-    assert "smoke-mark" in views.history_table(HISTORY, "smoke")
-    assert "smoke-mark" not in views.history_table(HISTORY, "small")
-    assert "&lt;b&gt;" in views.grid({"<b>": {"a": 0.5}}, "small")  # nothing becomes markup
-    assert "<table" in views.grid({}, "small")
-
-
 @pytest.fixture
 def stored(tmp_path, monkeypatch):
     monkeypatch.setenv("FRLIB_ROOT", str(tmp_path))

@@ -502,14 +502,6 @@ def test_every_link_of_the_pages_leads_to_a_copy(tmp_path):
             assert copied.read_text() == (tmp_path / link.removeprefix("result-files/")).read_text()
 
 
-def test_a_preset_that_cannot_be_read_stops_no_page(tmp_path, monkeypatch):
-    (tmp_path / "odd.yaml").write_text("preset: odd\nsettings: {epocs: 3}\n")
-    monkeypatch.setattr(config, "presets", lambda: {"odd": tmp_path / "odd.yaml"})
-    monkeypatch.setattr(sources, "presets", config.presets)
-    _, row = cells(sources.preset_costs({"odd": {}}))
-    assert row[0] == "`odd`" and row[1].startswith("unknown parameter") and len(row) == 5
-
-
 def test_the_hours_of_a_preset_count_a_training_once():
     made = {"train_provenance": {"device": "CPU X", "threads": 1},
             "provenance": {"device": "Card Y", "threads": 1}}

@@ -96,11 +96,3 @@ def test_the_frontier_has_a_panel_for_each_attack_and_hollow_points_of_the_paper
     assert len(hollow) == 7  # the rows of Table 2
     legend = [text.get_text() for text in fig.axes[-1].get_legend().get_texts()]
     assert legend[-1] == comparison.PAPER and "AT-FR, logit pairing" in legend
-
-
-def test_names_of_points_keep_off_each_other():
-    near = {f"λ {i}": ((0.5 + i / 1000,) * 3, (0.3 + i / 1000,) * 3) for i in range(5)}
-    fig = plots.frontier({"AA": {"AT-FR": near}})
-    boxes = [text.get_window_extent() for text in fig.axes[0].texts]
-    assert len(boxes) == 5
-    assert all(box.count_overlaps(boxes) == 1 for box in boxes)  # with itself
