@@ -230,8 +230,6 @@ def test_the_variables_of_a_parameters_cell_make_a_config():
                  "load": load, "math": math}
     c = from_parameters(namespace, method="at-fr", own=("figure",))
     assert c == load("smoke", method="at-fr", seed=3, lr=0.2, eps="4/255")
-
-
     c = from_parameters({"epochs": 2, "method": "at", "settings": {"epochs": 9, "lr": 0.5}},
                         method="natural")  # of both, the variable counts
     assert (c.epochs, c.lr, c.method, c.label) == (2, 0.5, "at", "at@epochs=2,lr=0.5")
