@@ -27,7 +27,7 @@ TINY = {"runs": ["at-fr"], "job_gpus": 1, "job_memory": 2, "job_minutes": 61, "t
 def snakemake(*arguments, **settings):
     command = [sys.executable, "-m", "snakemake", *map(str, arguments), "--config",
                *(f"{key}={value}" for key, value in settings.items())]
-    return subprocess.run(command, text=True, capture_output=True, timeout=60)
+    return subprocess.run(command, text=True, capture_output=True, timeout=300)
 
 
 def asked(plan: str) -> dict[str, dict[str, str]]:
