@@ -1,8 +1,13 @@
 """What every test shares: a root of its own to write below, one thread, and the official data."""
 
+import functools
+import json
 import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import pyautoattack
 import pytest
 import torch
 from torch import nn
@@ -35,6 +40,56 @@ def cifar_root():
         if (place / "cifar-10-batches-py" / "test_batch").is_file():
             return place
     pytest.skip("no CIFAR-10: set FRLIB_CIFAR10 to the folder that holds cifar-10-batches-py")
+
+
+def write_preset(folder, name, **settings):
+    """A preset file of runs that take a second; returns its name, which is a path from there."""
+    tiny = {"dataset": "digits", "train_size": 64, "batch_size": 32, "flip": False, "threads": 1,
+            "model": "resnet8-16", "steps": 1, "curve_images": 8, "curve_steps": 1}
+    content = {"preset": name, "settings": {**tiny, **settings}}
+    (folder / f"{name}.yaml").write_text(json.dumps(content))
+    return f"{name}.yaml"
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A folder that looks like the repository, with runs and pages of its own, to be in."""
+    for name in ("Snakefile", "frlib", "notebooks", "results", "benchmarks", "_toc.yml",
+                 "_config.yml"):
+        (tmp_path / name).symlink_to(REPO / name)
+    shutil.copytree(REPO / "book", tmp_path / "book",
+                    ignore=shutil.ignore_patterns("executed", "generated"))
+    for name, value in (("FRLIB_ROOT", tmp_path), ("PYTHONPATH", REPO), ("OMP_NUM_THREADS", 1)):
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@functools.cache
+def thinned(name, root, which, load=data.load, **more):
+    """A split of 8 x 8 pixels in place of 32 x 32: most of what a training does needs no more."""
+    split = load(name, root, which, **more)
+    return replace(split, images=split.images[:, :, ::4, ::4].contiguous())
+
+
+@pytest.fixture(scope="module")
+def small_digits():
+    """What is loaded is thinned out while a module's tests run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "load", thinned)
+        yield
+
+
+@pytest.fixture(scope="module")
+def brief_square():
+    """The official AutoAttack with a fifth of the queries of its last attack."""
+    class Brief(pyautoattack.AutoAttack):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.square.n_queries = 1000
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pyautoattack, "AutoAttack", Brief)
+        yield
 
 
 class Linear(nn.Module):
@@ -94,14 +149,7 @@ def registries():
         registry.update(entries)
 
 
-@pytest.fixture(scope="session")
-def built():
-    """Each architecture once, in eval mode, with BatchNorm as after a training."""
-    networks = {}
-
-    def build(name):
-        if name not in networks:
-            torch.manual_seed(0)
-            networks[name] = randomise(models.create(name)).eval()
-        return networks[name]
-    return build
+# one network of each kind of block, as small as it can be
+KINDS = {"resnet": lambda: models.create("resnet8-16"),
+         "preact": lambda: models.ResNet(models.PreActBlock, (1, 1), 8, 10, None, None),
+         "wide": lambda: models.WideResNet(10, 1, 10, None, None)}

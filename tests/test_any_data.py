@@ -1,7 +1,5 @@
 """The pipeline up to its pages on data that no preset of the book has, in size and in classes."""
 
-import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +7,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+from conftest import write_preset
 from PIL import Image
 
 from frlib.run import files
@@ -16,11 +15,8 @@ from frlib.run import files
 REPO = Path(__file__).resolve().parents[1]
 PAGES = [path.stem for path in sorted((REPO / "notebooks").glob("*.ipynb"))]
 # at this radius AutoAttack is soon done
-PRESET = """preset: {name}
-settings: {{runs: {runs}, threads: 1, dataset: {dataset}, model: resnet8-16, epochs: 1, lr: {lr},
-           batch_size: 16, steps: 1, eps: 128/255, curve_images: 2, curve_steps: 1,
-           judge_images: {images}, aa_images: 2, judge_batch: 8}}
-"""
+PRESET = {"train_size": 0, "epochs": 1, "batch_size": 16, "flip": True, "eps": "128/255",
+          "curve_images": 2, "judge_images": 8, "aa_images": 2, "judge_batch": 8}
 
 
 def write(path, label, i, side):
@@ -57,23 +53,10 @@ def tiny_imagenet(root, train=6, test=2):
 CASES = {  # what is written, and what of it a preset runs
     "tiny": (tiny_imagenet, {"dataset": "tiny-imagenet", "runs": ["at-fr"]}),
     "hundred": (lambda root: image_folder(root, [f"class {i}" for i in range(100)], 32, 2, 1),
-                {"dataset": "folder", "runs": ["natural", "at"], "images": 20}),
+                {"dataset": "folder", "runs": ["natural", "at"], "judge_images": 20}),
     "four": (lambda root: image_folder(root, ["ape", "bee", "cow", "dog"], 48, 12, 2),
              {"dataset": "folder", "runs": ["trades"], "lr": 0.0}),  # untrained: right by chance
 }
-
-
-@pytest.fixture
-def checkout(tmp_path, monkeypatch):
-    """A folder that looks like the repository, with runs and generated pages of its own."""
-    for name in ("Snakefile", "frlib", "notebooks", "benchmarks", "_toc.yml", "_config.yml"):
-        (tmp_path / name).symlink_to(REPO / name)
-    shutil.copytree(REPO / "book", tmp_path / "book",
-                    ignore=shutil.ignore_patterns("executed", "generated"))
-    monkeypatch.setenv("FRLIB_ROOT", str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", str(REPO))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    return tmp_path
 
 
 @pytest.mark.slow
@@ -81,9 +64,8 @@ def checkout(tmp_path, monkeypatch):
 def test_every_page_is_made_of_any_data(checkout, name):
     make, settings = CASES[name]
     make(checkout / "data")
-    settings = {"images": 8, "lr": 0.1, **settings, "name": name}
-    settings["runs"] = json.dumps(settings["runs"])
-    (checkout / f"{name}.yaml").write_text(PRESET.format(**settings))
+    settings = {**PRESET, **settings}
+    write_preset(checkout, name, **settings)
     pages = [f"runs/notebooks/{name}/{page}.ipynb" for page in PAGES]
     made = subprocess.run(
         [sys.executable, "-m", "snakemake", "-j1", "--nolock", "--config", f"preset={name}.yaml",
@@ -91,7 +73,7 @@ def test_every_page_is_made_of_any_data(checkout, name):
         cwd=checkout, text=True, capture_output=True, timeout=1800)
     assert made.returncode == 0, made.stdout[-3000:] + made.stderr[-6000:]
     trained = {path.parts[-3] for path in checkout.glob(f"runs/{name}/*/seed0/finished.json")}
-    assert trained == set(json.loads(settings["runs"])), "nothing else is trained"
+    assert trained == set(settings["runs"]), "nothing else is trained"
     for page in pages:
         outputs = [out for cell in nbformat.read(checkout / page, as_version=4).cells
                    for out in cell.get("outputs", [])]
@@ -100,6 +82,6 @@ def test_every_page_is_made_of_any_data(checkout, name):
     lens = files.read_json(checkout / f"runs/results/{name}/lens/seed0.json")
     there = sum(1 for _ in (checkout / "data").rglob("val/images/*" if name == "tiny" else
                                                      "test/*/*"))
-    assert numbers["images"] == settings["images"]
+    assert numbers["images"] == settings["judge_images"]
     assert lens["images"] == there, "200 are asked for"
     assert len(set(lens["checkpoint_sha256"])) == len(lens["scores"]) > 0

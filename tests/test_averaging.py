@@ -25,15 +25,6 @@ def test_the_average_gives_every_weight_set_the_same_share():
     assert torch.equal(model.weight, torch.full((2, 3), 6.0))  # the model itself stays
 
 
-def test_the_first_weights_replace_those_the_average_was_made_with():
-    model = nn.Linear(3, 2)
-    average = averaged(model)
-    with torch.no_grad():
-        model.weight.fill_(7.0)
-    average.update_parameters(model)
-    assert torch.equal(average.module.weight, torch.full((2, 3), 7.0))
-
-
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("wrap", [averaged, lambda model: model])
 def test_batchnorm_takes_the_average_of_the_batches(wrap, training):

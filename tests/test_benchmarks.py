@@ -11,7 +11,7 @@ import torch
 
 from frlib import attacks, data, evaluate, models
 from frlib.publish import speed_tables
-from frlib.run import config, folder
+from frlib.run import config
 from frlib.run.files import read_json, unpack_flags, write_json
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
@@ -37,18 +37,11 @@ def network():
     return models.create("resnet8-16")
 
 
-def test_published_images_are_the_splits(digits):
-    for augment in (False, True):
-        (x, y), = published.loader(digits, len(digits), augment=augment)
-        assert x.shape == digits.x.shape and x.dtype == torch.float32 and y.dtype == torch.int64
-        assert x.min() >= 0 and x.max() <= 1
-        if not augment:  # shuffled: the same images, each with its label
-            here, there = (torch.cat([images.flatten(1), labels[:, None]], 1)
-                           for images, labels in ((x, y), (digits.x, digits.labels)))
-            assert sorted(here.tolist()) == sorted(there.tolist())
-
-
-def test_published_attack_stays_in_the_ball(digits, network):
+def test_published_images_and_attack_are_those_of_ours(digits, network):
+    (x, y), = published.loader(digits, len(digits), augment=False)
+    here, there = (torch.cat([images.flatten(1), labels[:, None]], 1)
+                   for images, labels in ((x, y), (digits.x, digits.labels)))
+    assert sorted(here.tolist()) == sorted(there.tolist())  # shuffled, each with its label
     torch.manual_seed(1)
     x_adv = published.pgd(network, digits.x, digits.labels, eps=0.1, step_size=0.08, steps=2)
     assert (x_adv - digits.x).abs().max() <= 0.1 + 1e-6 and x_adv.min() >= 0 and x_adv.max() <= 1
@@ -100,31 +93,19 @@ def test_spread_is_taken_round_by_round():
         speed_tables.ratios([1.0, 2.0], [1.0])
 
 
-def test_none_of_the_variants_always_runs_first():
-    assert [speed._in_turn(("a", "b", "c"), turn)[0] for turn in range(4)] == ["a", "b", "c", "a"]
-    assert sorted(speed._in_turn(("a", "b", "c"), 5)) == ["a", "b", "c"]
-
-
-def test_a_stage_without_images_takes_no_time(network, tmp_path):
-    torch.save(network.state_dict(), tmp_path / "weights.pt")
-    given = speed._parse(["--images", "3", "--threads", "1"])
-    none = [False] * 3
-    for side in speed.SIDES:
-        attack = speed.attacker(side, "resnet8-16", 0.1, tmp_path / "weights.pt", given)
-        assert attack(none, "square") == (0.0, none)
-
-
-def test_a_worker_that_fails_is_told(capfd):
-    worker = speed.Worker(int, "no number")
+def test_a_worker_answers_and_its_failure_is_told(capfd):
+    worker = speed.Worker(functools.partial, divmod, 7)
+    assert worker(2) == (3, 1)
     with pytest.raises(RuntimeError, match="a worker process ended"):
-        worker()
-    assert "invalid literal" in capfd.readouterr().err
+        worker(0)
+    assert "ZeroDivisionError" in capfd.readouterr().err
 
 
 def test_a_tiny_run_reaches_the_book(tmp_path, monkeypatch, capsys):
     (tmp_path / "tiny.yaml").write_text(TINY)
     monkeypatch.setattr(evaluate, "STAGES", ("apgd-ce",))
     monkeypatch.setattr(speed, "SIDE", 64)
+    monkeypatch.setattr(speed, "Worker", lambda build, *given: build(*given))  # in this process
     out = tmp_path / "benchmarks" / "here.json"
     common = ["--models", "resnet8-16", "--threads", "1", "--out", str(out)]
     assert speed.main([*common, "--only", "train", "--rounds", "1", "--steps", "2",
@@ -187,33 +168,9 @@ def test_tables_hold_what_the_seconds_say(tmp_path):
     assert "A step needs 20 GFLOP (a)." in text and "3 rounds of 4 steps" in text
 
 
-def test_memory_and_arithmetic_of_a_gpu_are_shown(tmp_path):
-    seconds = {"published": [2.0, 4.0, 3.0], "ours": [1.0, 2.0, 2.0]}
-    write_json(tmp_path / "cuda.json", made(seconds, peak={"published": 9.0, "ours": 7.0},
-                                              precision="bfloat16"))
-    text = speed_tables.speed(tmp_path)
-    assert "cifar10, float32, ours by default in bfloat16 attack: median" in text
-    head, reference, ours, product, *_ = rows(text)
-    assert [row[-1] for row in (head, reference, ours, product)] == ["Peak, MiB", "9", "7", "—"]
-
-
-@pytest.mark.parametrize(("update", "said"), [
-    ("float32", "ours, default: bfloat16 attack"), ("bfloat16", "ours, default: bfloat16")])
-def test_the_default_precision_is_named(tmp_path, update, said):
-    content = made(dict.fromkeys(["published", "ours", "default"], [1.0] * 3), precision="bfloat16")
-    entry = content["train"]["models"]["a"]
-    entry["setting"]["update_precision"] = update
-    write_json(tmp_path / "cpu.json", {"train": content["train"]})
-    assert [row[1] for row in rows(speed_tables.speed(tmp_path))[2:4]] == ["ours, float32", said]
-    entry["setting"] |= {"attack_precision": "float32", "update_precision": "float32"}
-    write_json(tmp_path / "cpu.json", {"train": content["train"]})
-    assert "ours, default: float32 here" in speed_tables.speed(tmp_path)
-
-
 def test_what_bfloat16_costs_reaches_the_book(tmp_path, monkeypatch):
     """A tiny measurement, its tables and its lines; nothing of it in the tables of speed."""
     out = tmp_path / "precision.json"
-    assert speed_tables.precision(tmp_path).count("not run") == 3
     assert speed_tables.ascent(tmp_path) == []
     tiny = TINY.replace("train_size: 64", "model: resnet8-16, train_size: 16")
     (tmp_path / "tiny.yaml").write_text(tiny)
@@ -233,28 +190,20 @@ def test_what_bfloat16_costs_reaches_the_book(tmp_path, monkeypatch):
     labels = [line["label"] for line in speed_tables.ascent(tmp_path)]
     assert labels == ["trades, float32", "trades, bfloat16"]
     assert "not run" in speed_tables.speed(tmp_path)
-    write_json(out, {"attacks": {"found": {"at": {}}}})
-    with pytest.raises(ValueError, match="precision.json: not of benchmarks/precision.py"):
-        speed_tables.precision(tmp_path)
 
 
-def test_emulated_products_are_rounded_ones():
-    torch.manual_seed(0)
-    a, b = torch.randn(2, 8, 8).bfloat16()
-    with precision.Emulated():
-        product = a @ b
-    assert product.dtype == torch.bfloat16
-    assert torch.equal(product, (a.float() @ b.float()).bfloat16())
-
-
-def test_no_file_or_a_wrong_one(tmp_path):
-    assert "not run" in speed_tables.speed(tmp_path / "nowhere")
-    (tmp_path / "cpu.json").write_text('{"train": {"models": {"a": 1}}}')
-    with pytest.raises(ValueError, match="cpu.json: not a benchmark file"):
-        speed_tables.speed(tmp_path)
-    (tmp_path / "cpu.json").write_text('{"train"')
-    with pytest.raises(ValueError, match="cpu.json: damaged JSON"):
-        speed_tables.speed(tmp_path)
+@pytest.mark.parametrize(("name", "table", "text", "message"), [
+    ("cpu", speed_tables.speed, '{"train": {"models": {"a": 1}}}', "not a benchmark file"),
+    ("cpu", speed_tables.speed, '{"train"', "damaged JSON"),
+    ("load", speed_tables.load, '{"runs": 2}', "not of benchmarks/load.py"),
+    ("precision", speed_tables.precision, '{"attacks": {"found": {"at": {}}}}',
+     "not of benchmarks/precision.py")])
+def test_what_was_not_measured_says_so_and_a_wrong_file_is_named(tmp_path, name, table, text,
+                                                                 message):
+    assert "not run" in table(tmp_path)
+    (tmp_path / f"{name}.json").write_text(text)
+    with pytest.raises(ValueError, match=f"{name}.json: {message}"):
+        table(tmp_path)
 
 
 @pytest.mark.slow
@@ -286,25 +235,3 @@ def test_of_many_runs_none_may_be_lost_doubled_or_half_written(tmp_path):
     write_json(results / "seed0.json", {"seed": 1, "checkpoint_sha256": "1"})
     with pytest.raises(RuntimeError, match=r"of another seed: \[0\]; different weights: 1 of 2"):
         load.checked(tmp_path, 2)
-
-
-def test_no_measurement_of_many_runs_or_a_wrong_one(tmp_path):
-    assert "not run" in speed_tables.load(tmp_path)
-    write_json(tmp_path / "load.json", {"runs": 2})
-    with pytest.raises(ValueError, match="load.json: not of benchmarks/load.py"):
-        speed_tables.load(tmp_path)
-
-
-def test_help_and_refusals(capsys):
-    with pytest.raises(SystemExit) as leaving:
-        speed.main(["--help"])
-    assert leaving.value.code == 0 and "--data-root" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="2"):
-        speed.main(["--rounds", "0"])
-    assert "--rounds must be at least 1" in capsys.readouterr().err
-
-
-def test_the_preset_of_the_robust_networks_is_one():
-    settings = config.load(str(speed.HERE / "robust.yaml"), dataset="cifar10")
-    assert settings.preset_name == "robust" and settings.method == "at"
-    assert folder.open_run(settings).dir.parts[-3:] == ("robust", "at", "seed0")

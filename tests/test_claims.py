@@ -122,30 +122,17 @@ PyTorch `0.33`, {math}`0.44`, $0.55$, release 2.11.0, [arXiv](https://arxiv.org/
 {cite:p}`x0.66`, 67 images. About 78 % of them, 8.9 points less."""
 
 
-def test_a_made_up_number_is_found():
+def test_a_made_up_number_is_found(tmp_path, values):
+    assert {94.56, 54.35, 3.87, 0.9} <= values and unfounded("99.99 %", values)
+    cells = [{"cell_type": "markdown", "source": ["It is\n", "12.34 %."]},
+             {"cell_type": "code", "source": ["x = 23.45"]}]
+    (tmp_path / "a.ipynb").write_text(json.dumps({"cells": cells}))
+    assert unfounded(prose(tmp_path / "a.ipynb"), set()) == ["12.34"]
     assert unfounded(MADE_UP, {84.62, 56.78}) \
         == ["12.34", "23.45", "34.5", "45.6", "78", "8.9"]
     assert unfounded("It is 84.63 %, or 85.", {84.62}) == ["84.63"]
     assert unfounded("PyTorch 1.8, 95 %", set(), "ledger.md") == []
     assert unfounded("PyTorch 1.8, 95 %", set(), "paper.md") == ["1.8"]
-
-
-def test_the_made_up_number_of_a_notebook_is_found(tmp_path):
-    cells = [{"cell_type": "markdown", "source": ["It is\n", "12.34 %."]},
-             {"cell_type": "code", "source": ["x = 23.45"]}]
-    (tmp_path / "a.ipynb").write_text(json.dumps({"cells": cells}))
-    assert unfounded(prose(tmp_path / "a.ipynb"), set()) == ["12.34"]
-
-
-def test_results_and_claims_are_known():
-    result = {"scores": {"clean": {"correct": 1, "total": 8, "flags": "x"}}, "history": [{"x": 3}]}
-    assert accuracies(result) == {12.5}
-    assert numbers({"a": {32: 94.56}, "b": [1, "2"]}) == {32, 94.56, 1}
-
-
-def test_what_a_table_shows_is_known(values):
-    assert {94.56, 54.35, 3.87, 0.9} <= values
-    assert not unfounded("-12.3 and 4.48 points", {12.3, 4.48}) and unfounded("99.99 %", values)
 
 
 def test_the_figures_of_a_statement_are_those_of_the_papers_tables():
@@ -202,15 +189,6 @@ def test_a_measured_detail_is_one_change_to_its_base():
                 "the setting differs from the preset's, and is written as a label has it"
     preset = yaml.safe_load((REPO / "notebooks" / "presets" / "small.yaml").read_text())
     assert set(preset["settings"].get("ablations", [])) <= set(runs)
-
-
-def test_both_papers_are_cited():
-    citation = yaml.safe_load((REPO / "CITATION.cff").read_text())
-    assert [author["name"] for author in citation["authors"]] \
-        == ["The frequency-regularization-book authors"]
-    cited = {found["value"] for work in citation["references"] for found in work["identifiers"]}
-    assert cited == {f"arXiv:{source['arxiv']}" for source in
-                     (paper()["source"], paper()["follow_up"]["source"])}
 
 
 def test_a_claim_needs_one_that_says_what_is_missing_without_it():

@@ -35,34 +35,24 @@ def test_a_change_beats_the_preset_and_the_preset_beats_the_default(own_root):
     assert load(path, epochs=None).epochs == 7  # None means: as the preset says; any path will do
 
 
-@pytest.mark.parametrize(("text", "value"), [("8/255", 8 / 255), ("0.5", 0.5), ("1e-3", 1e-3),
-                                             (1, 1.0), (0, 0.0)])
-def test_a_fraction_is_exact(text, value):
-    eps = load("smoke", eps=text).eps
-    assert eps == value and type(eps) is float
-
-
-def test_seed_zero_is_a_seed_and_zero_is_a_value():
-    c = load("smoke", seed=0, train_size=0, fr_lambda=0)
-    assert (c.seed, c.train_size, c.fr_lambda) == (0, 0, 0.0)
-
-
-def test_lists_become_tuples():
-    assert load("smoke", milestones=[0.5, 0.75]).milestones == (0.5, 0.75)
-    assert load("smoke", seeds=[0, 1]).seeds == (0, 1)
+@pytest.mark.parametrize(("given", "value"), [
+    ({"eps": "8/255"}, 8 / 255), ({"eps": "0.5"}, 0.5), ({"eps": "1e-3"}, 1e-3), ({"eps": 1}, 1.0),
+    ({"fr_lambda": 0}, 0.0), ({"seed": 0}, 0), ({"train_size": 0}, 0),
+    ({"milestones": [0.5, 0.75]}, (0.5, 0.75)), ({"seeds": [0, 1]}, (0, 1))])
+def test_a_value_is_taken_exactly_zero_too_and_lists_become_tuples(given, value):
+    (key, _), = given.items()
+    found = getattr(load("smoke", **given), key)
+    assert found == value and type(found) is type(value)
 
 
 WRONG = {
     "unknown key": ({"epoch": 3}, r"unknown parameter 'epoch' \(did you mean 'epochs'\?\); known: "
                                   "preset, method, recipe"),
     "far from any key": ({"zzzz": 3}, "unknown parameter 'zzzz'; known: "),
-    "method": ({"method": "at-frs"}, "method = 'at-frs': choose one of natural, at, at-swa, "
-                                     "at-fr, at-fr-swa"),
+    "method": ({"method": "at-frs"}, "method = 'at-frs': choose one of natural, at, at-swa, at-f"),
+    "recipe": ({"recipe": "rice"}, "recipe = 'rice': choose one of preset, official"),
     "model": ({"model": "resnet50"}, "model = 'resnet50': choose one of resnet18, .*resnet8-32"),
-    "dataset": ({"dataset": "mnist"}, "dataset = 'mnist': choose one of digits, cifar10"),
     "transform": ({"fr_transform": "x"}, "fr_transform = 'x': choose one of class, batch-class"),
-    "schedule": ({"schedule": "cosine"}, "schedule = 'cosine': choose one of step, one-cycle"),
-    "device": ({"device": "tpu"}, "device = 'tpu': choose one of auto, cpu, cuda"),
     "eps in grey levels": ({"eps": 8}, "eps = 8.0: must be between 0 and 1 .*write '8/255'"),
     "step in grey levels": ({"step_size": "2"}, "step_size = 2.0: must be .*write '2/255'"),
     "negative": ({"eps": -0.1}, "eps = -0.1: must be between 0 and 1"),
@@ -71,12 +61,10 @@ WRONG = {
     "no epochs": ({"epochs": 0}, "epochs = 0: must be at least 1"),
     "batch of one": ({"batch_size": 1}, "batch_size = 1: must be at least 2"),
     "True is no int": ({"epochs": True}, "epochs = True: must be of type int"),
-    "True is no float": ({"lr": True}, "lr = True: must be of type float"),
     "1 is no bool": ({"flip": 1}, "flip = 1: must be of type bool"),
     "float is no int": ({"epochs": 3.0}, "epochs = 3.0: must be of type int"),
     "text is no int": ({"epochs": "3"}, "epochs = '3': must be of type int"),
     "text is no float": ({"lr": "abc"}, "lr = 'abc': must be a number or a fraction 'a/b'"),
-    "division by zero": ({"eps": "8/0"}, "eps = '8/0': must be a number or a fraction"),
     "list is no float": ({"lr": [0.1]}, r"lr = \[0.1\]: must be of type float"),
     "number is no text": ({"model": 18}, "model = 18: must be of type str"),
     "milestone": ({"milestones": [75, 90]}, "milestones = .*shares of the epochs"),
@@ -94,20 +82,6 @@ def test_a_wrong_setting_names_its_key_and_the_choices(change, message):
         load("smoke", **change)
 
 
-@pytest.mark.parametrize("key", ["seed", "epochs", "lr", "eps", "milestones", "flip", "model"])
-def test_the_same_checks_hold_in_a_preset_file(tmp_path, key):
-    wrong = {"model": "vgg", "flip": "maybe", "milestones": "[2.0]"}.get(key, "-1")
-    with pytest.raises(ValueError, match=f"{key} = "):
-        load(preset_file(tmp_path, f"{{{key}: {wrong}}}"))
-
-
-def test_of_changes_the_method_and_checks_it():
-    c = load("smoke", method="at-fr-swa", epochs=2)
-    assert c.trained_as == "at-fr" and c.of("at") == load("smoke", method="at", epochs=2)
-    with pytest.raises(ValueError, match="method = 'sat': choose one of"):
-        c.of("sat")
-
-
 # --- presets
 
 
@@ -117,12 +91,8 @@ def test_every_preset_of_the_book_loads(name):
     c = load(name)
     assert c.preset_name == path.stem == name and c.label == c.method
     assert path.read_text().splitlines().count(f"preset: {name}") == 1
-    for label in c.runs + c.ablations:
-        assert load(name, **parse_label(label)).label == label
-
-
-def test_there_is_a_smoke_preset_and_it_is_the_default():
-    assert "smoke" in presets.shipped() and load() == load("smoke")
+    config.check_labels(c)
+    assert load() == load("smoke")
 
 
 @pytest.mark.parametrize("name", ["smok", "", "smoke.yml", "nowhere/smoke.yaml", "../smoke"])
@@ -130,20 +100,6 @@ def test_an_unknown_preset_names_the_known_ones(name):
     with pytest.raises(FileNotFoundError, match=re.escape(f"unknown preset {name!r}: choose one "
                                                           f"of {', '.join(presets.shipped())}")):
         load(name)
-
-
-HOSTILE = ["!!python/object/apply:os.system ['touch {}']",
-           "!!python/object/new:subprocess.Popen [['touch', '{}']]",
-           "{{epochs: !!python/object/apply:pathlib.Path.touch ['{}']}}"]
-
-
-@pytest.mark.parametrize("payload", HOSTILE)
-def test_code_in_a_preset_is_refused_and_not_run(tmp_path, payload):
-    sentinel = tmp_path / "ran"
-    path = preset_file(tmp_path, payload.format(sentinel))
-    with pytest.raises(ValueError, match=f"{re.escape(str(path))}: not plain YAML"):
-        load(path)
-    assert not sentinel.exists()
 
 
 @pytest.mark.parametrize("text", ["", "- 1", "epochs: 3", "preset: own", "settings: {epochs: 3}",
@@ -156,11 +112,6 @@ def test_a_preset_of_another_shape_is_refused(tmp_path, text):
         load(path)
 
 
-def test_broken_yaml_names_the_file(tmp_path):
-    with pytest.raises(ValueError, match="own.yaml: not plain YAML"):
-        load(preset_file(tmp_path, "{epochs: [3"))
-
-
 @pytest.mark.parametrize(("lines", "message"), [
     ("epochs: 3\n  lr: 0.1\n  epochs: 2", "not plain YAML: line 5: the key 'epochs' stands twice"),
     ("epochs: 010", "line 3: YAML reads 010 as 8; write it in plain decimal digits"),
@@ -171,13 +122,14 @@ def test_broken_yaml_names_the_file(tmp_path):
      "list 'at'"),
     ("runs: ['at-fr-swa@epochs=3']", "list 'at-fr@epochs=3'"),
     ("runs: [sat]", "method = 'sat': choose one of"),
-    ("epocs: 3", "unknown parameter 'epocs'"), ("lr: fast", "lr = 'fast': must be a number")])
+    ("epochs: [3", "not plain YAML: "), ("epocs: 3", "unknown parameter 'epocs'"),
+    ("lr: fast", "lr = 'fast': must be a number"), ("seed: -1", "seed = -1: must be at least 0")])
 def test_what_a_preset_says_wrongly_is_told_with_its_file(tmp_path, lines, message):
     path = preset_file(tmp_path, f"\n  {lines}")
     with pytest.raises(ValueError) as caught:
         load(path)
     assert str(caught.value).startswith(f"{path}: ") and message in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) or lines == "epochs: [3"
 
 
 def test_numbers_that_people_read_as_yaml_does_are_taken(tmp_path):
@@ -207,11 +159,15 @@ def test_a_presets_path_may_start_in_the_current_folder(tmp_path, monkeypatch):
     ({"weight_decay": 1e-5}, "at@weight_decay=1e-05"),
     ({"method": "at-fr", "fr_transform": "batch-class"}, "at-fr@fr_transform=batch-class"),
     ({"model": "resnet8-32", "schedule": "one-cycle"}, "at@model=resnet8-32,schedule=one-cycle"),
+    ({"eps": "4/255", "milestones": [0.5, 0.75]}, f"at@milestones=0.5+0.75,eps={4 / 255}"),
+    ({"runs_dir": "else", "threads": 2, "judge_images": 5, "seed": 4, "fast": False}, "at"),
+    ({"epochs": load("smoke").epochs}, "at"),  # as the preset says anyway
 ])
 def test_a_label_says_what_was_changed_and_reads_back(changes, label):
     c = load("smoke", **changes)
     assert c.label == label
-    assert load("smoke", **parse_label(label)) == c
+    assert load("smoke", **{**changes, **parse_label(label)}) == c
+    assert c.is_preset == ("judge_images" not in changes and label == "at")
 
 
 @pytest.mark.parametrize(("base", "label", "sibling"), [
@@ -241,20 +197,6 @@ def test_a_results_label_says_how_it_was_judged_and_reads_back(changes, label, r
     assert (c.result_label, c.of(c.trained_as).label) == (label, run)
     assert labels.run_label(label) == run
     assert load("smoke", **{**changes, **parse_label(label)}) == c
-
-
-def test_what_does_not_decide_the_training_is_not_in_the_label():
-    assert load("smoke", runs_dir="else", threads=2, judge_images=5, seed=4, fast=False).label \
-        == "at"
-    assert load("smoke", epochs=load("smoke").epochs).label == "at"  # as the preset says anyway
-
-
-def test_groups_part_the_fields():
-    c = load("smoke")
-    assert c.group("judge").keys() == {"judge_eps", "judge_images", "aa_images",
-                                       "judge_batch", "aa_both"}
-    assert {"eps", "seed", "fr_lambda"} <= c.group("train").keys()
-    assert c.group("train", "judge", "place") == dataclasses.asdict(c)
 
 
 def test_a_label_too_long_for_a_folder_is_refused():
@@ -290,20 +232,9 @@ def test_the_variables_of_a_parameters_cell_make_a_config():
                  "load": load, "math": math}
     c = from_parameters(namespace, method="at-fr", own=("figure",))
     assert c == load("smoke", method="at-fr", seed=3, lr=0.2, eps="4/255")
-
-
-def test_a_named_parameter_beats_settings_and_the_method_may_be_a_parameter():
     c = from_parameters({"epochs": 2, "method": "at", "settings": {"epochs": 9, "lr": 0.5}},
-                        method="natural")
-    assert (c.epochs, c.lr, c.method) == (2, 0.5, "at")
-
-
-def test_a_misspelt_parameter_stops_the_notebook():
-    for namespace in ({"epocs": 3}, {"settings": {"epocs": 3}}):
-        with pytest.raises(ValueError, match=r"unknown parameter 'epocs' \(did you mean 'epochs'"):
-            from_parameters(namespace, method="at")
-    with pytest.raises(ValueError, match="unknown parameter 'figure'"):
-        from_parameters({"figure": 1}, method="at")  # not one of its own names here
+                        method="natural")  # of both, the variable counts
+    assert (c.epochs, c.lr, c.method, c.label) == (2, 0.5, "at", "at@epochs=2,lr=0.5")
 
 
 def test_running_the_cell_again_after_the_rest_of_the_notebook_is_no_error():
@@ -367,11 +298,6 @@ def test_an_own_preset_goes_in_by_name_and_settings(tmp_path, monkeypatch, caplo
             from_parameters({"preset": name, "settings": given}, method="at")
 
 
-def test_a_preset_of_the_book_takes_settings_as_changes():
-    c = from_parameters({"preset": "smoke", "settings": {"lr": 0.3}}, method="at")
-    assert c.label == "at@lr=0.3" and c.eps == 16 / 255
-
-
 def test_another_file_of_a_book_presets_name_is_refused(tmp_path):
     same = tmp_path / "mini.yaml"
     same.write_text(presets.shipped()["mini"].read_text().replace("threads: 1", "threads: 2"))
@@ -393,12 +319,6 @@ def test_relative_paths_start_at_the_root_and_absolute_ones_stay(own_root, tmp_p
     assert str(places.resolve("~/runs")) == "/somewhere/runs"
     monkeypatch.delenv("FRLIB_ROOT")
     assert (places.project_root() / "frlib" / "run" / "places.py").is_file()
-
-
-def test_a_label_with_fractions_and_lists_reads_back_exactly():
-    changed = config.load("smoke", eps="4/255", milestones=[0.5, 0.75])
-    again = config.load("smoke", **config.parse_label(changed.label))
-    assert again == changed and changed.label == again.label
 
 
 # --- recipes
@@ -459,15 +379,8 @@ def test_the_label_names_the_recipe_and_what_differs_from_it(preset, method):
     assert changed.label == f"{method}@recipe=official,epochs=1" and changed.epochs == 1
     for one in (c, changed):
         assert load(preset, **parse_label(one.label)) == one
-        assert load(preset, **parse_label(one.label)).label == one.label
-
-
-def test_a_preset_value_that_beats_the_recipe_is_in_the_label():
-    epochs = load("smoke").epochs
-    c = load("smoke", method="trades", recipe="official", epochs=epochs)
-    assert c.label == f"trades@recipe=official,epochs={epochs}"
-    official = load("smoke", method="trades", recipe="official", eps=0.031)  # as it says anyway
-    assert official.label == "trades@recipe=official"
+    as_it_says = load(preset, method=method, recipe="official", eps=c.eps)
+    assert as_it_says == c and as_it_says.label == c.label
 
 
 @pytest.mark.parametrize("method", ["natural", "at-fr", "at-fr-swa", "at-sar", "at-sar-wa"])
@@ -477,14 +390,11 @@ def test_a_method_without_a_recipe_of_its_own_says_so(method):
         load("smoke", method=method, recipe="official")
 
 
-def test_an_unknown_recipe_names_the_choices():
-    with pytest.raises(ValueError, match="recipe = 'rice': choose one of preset, official"):
-        load("smoke", method="at", recipe="rice")
-
-
 def test_one_methods_recipe_does_not_pass_to_another():
     c = load("smoke", method="at", recipe="official")
     assert c.of("at-swa") == load("smoke", method="at-swa", recipe="official")
+    with pytest.raises(ValueError, match="method = 'sat': choose one of"):
+        c.of("sat")
     for other in ("at-awp", "trades", "natural"):
         with pytest.raises(ValueError, match=f"recipe = 'official' is that of at: load '{other}'"):
             c.of(other)
@@ -492,11 +402,6 @@ def test_one_methods_recipe_does_not_pass_to_another():
 
 
 # --- labels of a preset
-
-
-@pytest.mark.parametrize("preset", presets.shipped())
-def test_the_labels_of_our_presets_are_those_of_their_runs(preset):
-    config.check_labels(load(preset))
 
 
 @pytest.mark.parametrize(("label", "right"), [
@@ -520,8 +425,3 @@ def test_all_are_judged_within_the_presets_radius_whatever_they_were_trained_wit
     assert load("smoke").judge_eps == load("smoke", eps=0.5).judge_eps == 16 / 255
     assert load("mini", method="trades", recipe="official").judge_eps == 8 / 255
     assert load("smoke", judge_eps=0.1).judge_eps == 0.1 and load("smoke", judge_eps=0.1).eps > 0.06
-
-
-def test_whether_it_is_the_preset_itself():
-    assert load("smoke", runs_dir="else", threads=3).is_preset
-    assert not load("smoke", judge_images=5).is_preset and not load("smoke", epochs=2).is_preset

@@ -18,14 +18,6 @@ def test_kept_activations_are_counted_per_image():
     assert cost.activation_bytes(model, torch.rand(1, 3, 2, 2)) == 4 * (12 + 50)
 
 
-def test_the_model_is_left_alone():
-    model = models.create("resnet8-16").eval()
-    before = {k: v.clone() for k, v in model.state_dict().items()}
-    cost.activation_bytes(model, torch.rand(1, 3, 32, 32))
-    assert not model.training
-    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
-
-
 def test_need_grows_with_batch_passes_and_image():
     model, x = models.create("resnet8-16"), torch.rand(1, 3, 32, 32)
     one = cost.training_bytes(model, x, 128)
@@ -63,33 +55,21 @@ def test_too_much_is_refused_with_both_figures(monkeypatch):
 
 
 KEPT = """
-import resource, sys, torch
+import resource, torch
 from frlib.run import cost
-cost.settle(1, fast=sys.argv[1] == "fast")
-for _ in range(20):
-    torch.ones(48, 2**20)  # 192 MiB, freed at once
-print(torch.get_num_threads(), resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        torch.ones(16, 2**20)  # 64 MiB, freed at once
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+for fast in (False, True):
+    cost.settle(1, fast=fast)
+    print(torch.get_num_threads(), faults())
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these knobs")
 def test_freed_memory_is_kept():
     """The kernel lends the pages of a tensor once, not twenty times."""
-    faults = {}
-    for mode in ("fast", "plain"):
-        threads, faults[mode] = map(int, subprocess.check_output(
-            [sys.executable, "-c", KEPT, mode], text=True).split())
-        assert threads == 1
-    assert faults["plain"] > 2 * faults["fast"]
-
-
-def test_the_first_call_is_not_timed():
-    calls = iter([0.2, 0.0])
-    assert cost.seconds(lambda: __import__("time").sleep(next(calls)), "cpu") < 0.1
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(3.4, "3 s"), (119, "119 s"), (120, "2 min"),
-                                               (7100, "118 min"), (7200, "2 h 00 min"),
-                                               (11_100, "3 h 05 min")])
-def test_durations_read_well(seconds, text):
-    assert cost.duration(seconds) == text
+    told = subprocess.check_output([sys.executable, "-c", KEPT], text=True).split()
+    assert told[::2] == ["1", "1"] and int(told[1]) > 2 * int(told[3])

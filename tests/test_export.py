@@ -4,25 +4,20 @@ import json
 
 import pytest
 import torch
+from conftest import write_preset
 
 from frlib import train
 from frlib.__main__ import main
 from frlib.publish import photographs
 from frlib.run import config, evaluate_run, export, files, folder, published
 
-TINY = """preset: weighed
-settings: {runs: [at], threads: 1, dataset: digits, train_size: 64, flip: false, normalise: true,
-           model: resnet8-16, epochs: 2, batch_size: 32, steps: 1, curve_images: 4, curve_steps: 1,
-           judge_images: 12, aa_images: 1, judge_batch: 100}
-"""
-
 
 @pytest.fixture(scope="module")
 def judged(own_root, tmp_path_factory):
     """The preset's settings; its run is trained, its two results hold a score each."""
-    path = own_root / "weighed.yaml"
-    path.write_text(TINY)
-    base = config.load(str(path), runs_dir=str(tmp_path_factory.mktemp("weighed")))
+    path = write_preset(own_root, "weighed", runs=["at"], normalise=True, epochs=2, curve_images=4,
+                        judge_images=12, aa_images=1, judge_batch=100)
+    base = config.load(path, runs_dir=str(tmp_path_factory.mktemp("weighed")))
     train.train(base)
     for label in ("at", "at-swa"):
         c = base.sibling(label)

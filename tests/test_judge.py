@@ -3,31 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from conftest import write_preset
 
-from frlib import evaluate, models, train
+from frlib import data, evaluate, models, train
 from frlib.publish import book_tables, claims, sources
 from frlib.publish import notebook_views as views
 from frlib.run import config, evaluate_run, files, folder, provenance, published
-
-PRESET = """preset: judged
-settings:
-  runs: [at]
-  dataset: digits
-  train_size: 96
-  batch_size: 32
-  flip: false
-  model: resnet8-16
-  epochs: 2
-  steps: 1
-  step_size: 8/255
-  curve_images: 16
-  curve_steps: 1
-  threads: 1
-  judge_images: 12
-  aa_images: 3
-  judge_batch: 8
-"""
-
 
 REAL_AUTOATTACK = evaluate.autoattack
 
@@ -39,8 +20,9 @@ def quick_autoattack(model, x, y, *, eps, batch_size, seed, state_dir=None):
 
 
 @pytest.fixture(scope="module")
-def runs(own_root, tmp_path_factory):
-    (own_root / "judged.yaml").write_text(PRESET)
+def runs(own_root, small_digits, tmp_path_factory):
+    write_preset(own_root, "judged", runs=["at"], train_size=96, epochs=2, step_size="8/255",
+                 curve_images=16, judge_images=12, aa_images=3, judge_batch=8)
     folder = tmp_path_factory.mktemp("judged")
     train.train(config.load("judged.yaml", runs_dir=str(folder)))
     return folder
@@ -71,6 +53,12 @@ def test_result_holds_every_attack_on_the_same_images(settings, method):
         assert not (flags[name] & ~flags["clean"][:len(flags[name])]).any()
     assert result["checkpoint"] == {"at": "best", "at-swa": "swa-last"}[method]
     assert result["warnings"] == ["a warning"] and len(result["roughness"]) == 16 * 3
+    run, which = folder.open_run(settings(method)), {"at": "best", "at-swa": "swa-last"}[method]
+    model, test = evaluate_run.load_model(run, which), data.load("digits", "", "test").take(12)
+    assert np.array_equal(flags["clean"], evaluate.correct(model, test.x, test.labels))
+    if method == "at-swa":
+        saved = torch.load(run.checkpoint("last"), weights_only=True)["average"]
+        assert torch.equal(model.conv1.weight, saved["module.conv1.weight"]) and not model.training
     other = result[{"at": "last", "at-swa": "best"}[method]]
     assert len(result["history"]) == 2 and set(other) == {"clean", "fgsm", "pgd20", "cw"}
     assert result["zero_gradient"] == {"count": 0, "total": 12} and result["epoch"] > 0
@@ -79,18 +67,14 @@ def test_result_holds_every_attack_on_the_same_images(settings, method):
 
 
 def test_an_average_is_that_of_the_last_epoch_and_the_chosen_one_stands_beside_it(settings):
-    plain = evaluate_run.judge(settings("at", judge_batch=6))
+    plain = evaluate_run.judge(settings("at", judge_batch=6, aa_both=True))
+    assert set(plain["last"]) == {"clean", "fgsm", "pgd20", "cw", "aa"}
+    assert plain["last"]["aa"]["total"] == 3 and plain["warnings"] == ["a warning"]
     averaged = evaluate_run.judge(settings("at-swa", judge_batch=6))
     assert averaged["epoch"] == len(averaged["history"]) and "last" not in averaged
     both = {"at": {0: plain}, "at-swa": {0: averaged}}
     assert claims.best_and_last(both, "at") == ("scores", "last")
     assert claims.best_and_last(both, "at-swa") == ("best", "scores")
-
-
-def test_autoattack_on_both_checkpoints_when_asked(settings):
-    result = evaluate_run.judge(settings("at", aa_both=True))
-    assert set(result["last"]) == {"clean", "fgsm", "pgd20", "cw", "aa"}
-    assert result["last"]["aa"]["total"] == 3 and result["warnings"] == ["a warning"]
 
 
 def test_judged_otherwise_is_another_result_beside_the_first(settings):
@@ -107,20 +91,12 @@ def test_judged_otherwise_is_another_result_beside_the_first(settings):
 
 
 def test_a_run_of_other_settings_is_not_judged(settings, monkeypatch):
+    with pytest.raises(FileNotFoundError, match="train at first"):
+        evaluate_run.judge(settings(seed=5))
     stored = files.read_json(folder.open_run(settings()).dir / "config.json")
     monkeypatch.setattr(folder, "read_json", lambda path: {**stored, "train_size": 48})
     with pytest.raises(RuntimeError, match="other settings .train_size = 48 there, 96 asked for"):
         evaluate_run.judge(settings())
-
-
-def test_flags_are_those_of_the_checkpoint(settings, runs):
-    result = evaluate_run.judge(settings())
-    model = evaluate_run.load_model(folder.open_run(settings()), "best")
-    from frlib import data
-    test = data.load("digits", "", "test").take(12)
-    with torch.no_grad():
-        expected = (model(test.x).argmax(1) == test.labels).numpy()
-    assert np.array_equal(files.unpack_flags(result["scores"]["clean"]["flags"], 12), expected)
 
 
 def test_killed_judgement_goes_on_with_the_next_attack(settings, monkeypatch):
@@ -161,23 +137,6 @@ def of_another_preset(path):
     files.write_json(path, {**stored, "config": {**stored["config"], "judge_images": 6}})
 
 
-def test_unfinished_run_is_named(settings):
-    with pytest.raises(FileNotFoundError, match="train at first"):
-        evaluate_run.judge(settings(seed=5))
-
-
-def test_siblings():
-    assert evaluate_run.siblings("natural") == ["natural"]
-    assert evaluate_run.siblings("at-fr@epochs=3") == ["at-fr@epochs=3", "at-fr-swa@epochs=3"]
-
-
-def test_averaged_weights_of_the_last_epoch(settings, runs):
-    run = folder.open_run(settings())
-    saved = torch.load(run.checkpoint("last"), weights_only=True)["average"]
-    model = evaluate_run.load_model(run, "swa-last")
-    assert torch.equal(model.conv1.weight, saved["module.conv1.weight"]) and not model.training
-
-
 # --- weights from elsewhere
 
 
@@ -205,8 +164,14 @@ def test_a_checkpoint_from_elsewhere_is_judged_as_a_run_of_ours_is(settings):
 
 def test_a_checkpoints_result_is_read_and_never_overwritten(settings, monkeypatch, tmp_path):
     first = evaluate_run.judge_checkpoint("mine:resnet8-16", own_file(settings), settings())
+    path = evaluate_run.result_path(settings(), first["label"])
+    path.unlink()  # as if killed just before the result was written
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "robust", lambda *a, **k: pytest.fail("attacked again"))
+        again = evaluate_run.judge_checkpoint("mine:resnet8-16", own_file(settings), settings())
+    assert again["scores"] == first["scores"] and path.is_file()
     monkeypatch.setattr(evaluate_run, "_judge", lambda *a: pytest.fail("judged again"))
-    assert evaluate_run.judge_checkpoint("mine:resnet8-16", own_file(settings), settings()) == first
+    assert evaluate_run.judge_checkpoint("mine:resnet8-16", own_file(settings), settings()) == again
     torch.save(models.create("resnet8-16").state_dict(), tmp_path / "other.pt")
     with pytest.raises(FileExistsError, match="differs in checkpoint_sha256; results are never"):
         evaluate_run.judge_checkpoint("mine:resnet8-16", tmp_path / "other.pt", settings())
@@ -220,25 +185,6 @@ def test_a_checkpoints_result_is_read_and_never_overwritten(settings, monkeypatc
     assert other["label"] == "published-mine-resnet8-16@judge_images=6"
 
 
-def test_a_killed_judgement_of_a_checkpoint_goes_on(settings, monkeypatch):
-    whole = evaluate_run.judge_checkpoint("mine:resnet8-16", own_file(settings), settings())
-    path = evaluate_run.result_path(settings(), whole["label"])
-    path.unlink()  # as if killed just before the result was written
-    monkeypatch.setattr(evaluate, "robust", lambda *a, **k: pytest.fail("attacked again"))
-    again = evaluate_run.judge_checkpoint("mine:resnet8-16", own_file(settings), settings())
-    assert again["scores"] == whole["scores"] and path.is_file()
-
-
-def test_a_wrong_checkpoint_stops_before_any_work(settings, monkeypatch, tmp_path):
-    monkeypatch.setattr(evaluate_run, "_judge", lambda *a: pytest.fail("judged"))
-    for name, path, error, message in (
-            ("mine:resnet8-16", tmp_path / "no.pt", FileNotFoundError, "no checkpoint at"),
-            ("mine:resnet8", own_file(settings), ValueError, "unknown checkpoint"),
-            ("Standard", own_file(settings), ValueError, "trained on cifar10")):
-        with pytest.raises(error, match=message):
-            evaluate_run.judge_checkpoint(name, path, settings())
-
-
 # --- gradient masking, on networks where it is there or not for certain
 
 
@@ -247,7 +193,7 @@ class Plane(torch.nn.Module):
 
     def __init__(self, levels):
         super().__init__()
-        self.conv1, self.levels = torch.nn.Conv2d(3, 10, 32), levels
+        self.conv1, self.levels = torch.nn.Conv2d(3, 10, 8), levels
 
     def forward(self, x):
         if self.levels:
@@ -256,12 +202,11 @@ class Plane(torch.nn.Module):
 
 
 def fitted(plane):
-    from frlib import data
     split = data.load("digits", "", "train")
     torch.manual_seed(0)
     with torch.no_grad():
         plane.conv1.weight.zero_()
-    optimiser = torch.optim.SGD(plane.parameters(), lr=0.003, momentum=0.9)
+    optimiser = torch.optim.SGD(plane.parameters(), lr=0.05, momentum=0.9)
     for _ in range(60):
         optimiser.zero_grad()
         logits = torch.nn.functional.conv2d(split.x, plane.conv1.weight, plane.conv1.bias)
@@ -272,7 +217,8 @@ def fitted(plane):
 
 @pytest.mark.parametrize(("levels", "expected"), [
     (0, set()), (4, {"autoattack", "square", "zero_gradient"})])
-def test_masking_is_seen_where_it_is_and_only_there(settings, monkeypatch, levels, expected):
+def test_masking_is_seen_where_it_is_and_only_there(settings, brief_square, monkeypatch, levels,
+                                                    expected):
     monkeypatch.setattr(published, "load", lambda *a: fitted(Plane(levels)))
     monkeypatch.setattr(evaluate, "autoattack", REAL_AUTOATTACK)
     monkeypatch.setattr(evaluate, "STAGES", ("apgd-ce", "apgd-t", "square"))  # FAB is slow here

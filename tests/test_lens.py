@@ -1,18 +1,12 @@
 """The page on the spectral lens: intervals, what is drawn, and sentences, from known numbers."""
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import copy
 
 import numpy as np
 import pytest
 
-from frlib.publish import frequency_views, plots
+from frlib.publish import frequency_views
 from frlib.run.files import score
-
-MARK = "smoke preset: not comparable with the paper"
 
 
 def first(count, total=40):
@@ -56,11 +50,6 @@ NUMBERS = {  # on a 3 x 3 map: the centre is low, its four neighbours middle, th
 # --- bootstrap
 
 
-def test_values_without_spread_have_an_interval_without_width():
-    mean, low, high = frequency_views.bootstrap(np.full((7, 2), [0.2, 0.7]))
-    np.testing.assert_allclose([mean, low, high], [[0.2, 0.7]] * 3)
-
-
 def test_an_interval_is_as_wide_as_the_central_limit_says():
     values = np.random.default_rng(0).normal(5, 2, 400)
     mean, low, high = frequency_views.bootstrap(values, resamples=5000)
@@ -69,26 +58,8 @@ def test_an_interval_is_as_wide_as_the_central_limit_says():
     np.testing.assert_allclose([low, high], [mean - half, mean + half], atol=0.1 * half)
     _, lower, higher = frequency_views.bootstrap(values, confidence=0.5)
     assert low < lower < mean < higher < high
-
-
-def test_two_images_have_the_means_of_their_four_draws():
-    """Means 0, 1/2, 1 with chances 1/4, 1/2, 1/4: the middle half is 1/2, all but 4 % 0 to 1."""
-    values = [0.0, 1.0]
-    assert frequency_views.bootstrap(values, confidence=0.4)[1:] == (0.5, 0.5)
-    assert frequency_views.bootstrap(values, confidence=0.96)[1:] == (0, 1)
-
-
-def test_about_95_of_100_intervals_hold_the_truth():
-    draws = np.random.default_rng(1).random((300, 60))
-    intervals = [frequency_views.bootstrap(values, resamples=300)[1:] for values in draws]
-    held = [low <= 0.5 <= high for low, high in intervals]
-    assert 0.90 < np.mean(held) < 0.99
-
-
-def test_the_seed_decides_and_no_images_are_refused():
-    values = np.random.default_rng(0).random(30)
-    first, again, other = (frequency_views.bootstrap(values, seed=seed) for seed in (0, 0, 1))
-    assert first == again == frequency_views.bootstrap(values) != other
+    first, again, other = (frequency_views.bootstrap(values[:30], seed=seed) for seed in (0, 0, 1))
+    assert first == again == frequency_views.bootstrap(values[:30]) != other
     with pytest.raises(ValueError, match="at least one image"):
         frequency_views.bootstrap([])
 
@@ -96,18 +67,13 @@ def test_the_seed_decides_and_no_images_are_refused():
 # --- numbers
 
 
-def test_shares_and_accuracies_keep_their_places():
+def test_numbers_keep_their_places_and_a_band_has_the_mean_of_its_ring():
     assert frequency_views.shares(NUMBERS)["at"]["high"] == pytest.approx((0.1, 0.1, 0.1))
     share, low, high = frequency_views.accuracies(NUMBERS)["natural"]["middle"]
     assert share == 0.5 and low < 0.4 and high > 0.6
-    assert list(frequency_views.accuracies(NUMBERS)["at"]) == [
-        "clean",
-        "low",
-        "middle",
-        "high",
-        "all",
-    ]
     assert frequency_views.filtered(NUMBERS)["at"]["low_pass"] == ([1, 8, 32], [0.1, 0.4, 0.75])
+    assert frequency_views.band_means(NUMBERS, "maps")["natural"] \
+        == pytest.approx({"low": 0.9, "middle": 0.5, "high": 0.1})
 
 
 def test_the_weakest_band_has_the_exact_p_of_the_next():
@@ -115,11 +81,6 @@ def test_the_weakest_band_has_the_exact_p_of_the_next():
     assert found["natural"] == ("high", pytest.approx(2 / 2 ** 18))
     assert found["at"] == ("low", pytest.approx(2 / 2 ** 12))
     assert found["at-fr, batch-class"] == ("low", 1.0)
-
-
-def test_a_band_has_the_mean_of_its_ring():
-    assert frequency_views.band_means(NUMBERS, "maps")["natural"] \
-        == pytest.approx({"low": 0.9, "middle": 0.5, "high": 0.1})
 
 
 def test_agreement_is_a_rank_correlation_and_undefined_without_ranks():
@@ -155,14 +116,6 @@ def test_sentences_hold_the_numbers():
         in frequency_views.seen_filters(NUMBERS)
 
 
-def test_one_model_alone_has_its_sentences():
-    alone = {key: {"at": value["at"]} if isinstance(value, dict) and "at" in value else value
-             for key, value in NUMBERS.items()}
-    assert frequency_views.seen_shares(alone).count("70.0 %") == 1  # the least is also the most
-    assert "for 1 of 1 models." in frequency_views.seen_agreement(alone)
-    assert "(**natural**)" not in frequency_views.seen_bands(alone)
-
-
 def test_a_network_that_gets_no_image_right_has_its_numbers_and_sentences():
     wrong = {**NUMBERS, "scores": {"at": scores(0, 0, 0, 0, 0)},
              "inside": {"at": {"low": [], "middle": [], "high": []}},
@@ -184,17 +137,3 @@ def test_a_band_without_a_frequency_on_a_coarse_map_is_left_out():
 
 
 # --- figures
-
-def test_white_noise_is_a_dashed_line_at_its_share():
-    fig = plots.band_shares(frequency_views.shares(NUMBERS), NUMBERS["bands"])
-    levels = [line.get_segments()[0][0][1] for line in fig.axes[0].collections
-              if line.get_linestyle()[0][1]]
-    np.testing.assert_allclose(levels, [10, 40, 50])
-
-
-@pytest.mark.parametrize("draw", [
-    lambda: plots.band_shares({}, {}), lambda: plots.filtered_accuracy({}),
-    lambda: plots.frequency_maps({}, [0], [0], label="x")])
-def test_nothing_to_draw_is_an_error(draw):
-    with pytest.raises(ValueError, match="nothing to draw"):
-        draw()

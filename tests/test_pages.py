@@ -24,6 +24,10 @@ def test_lines_drops_and_the_chosen_epoch():
     assert [line["values"] for line in lines] == [[0.3, 0.35, 0.3], [None, None, 0.31]]
     assert views.drops(HISTORY) == [2.5]
     assert views.best(HISTORY, "test_pgd") == {lines[0]["label"]: 2}
+    assert views.short("at-fr@fr_transform=batch-class") == "at-fr, batch-class"
+    assert views.short("at-fr@fr_transform=none") == "at-fr, no transform"
+    rows = [epoch(1), *(epoch(n, swa_val_pgd=v) for n, v in ((2, 0.1), (3, 0.4), (4, 0.2)))]
+    assert book_tables.averaged_epochs(rows, views.best_epoch("at", rows, "swa_")["epoch"]) == 2
 
 
 def test_sentences_say_the_numbers_of_the_history():
@@ -33,11 +37,6 @@ def test_sentences_say_the_numbers_of_the_history():
         assert figure in text
     assert "Curves" not in views.seen(HISTORY, "somebodys-own")
     assert "not run" in views.seen({}, "small")
-
-
-def test_averaged_epochs_are_counted_up_to_the_chosen_one():
-    rows = [epoch(1), *(epoch(n, swa_val_pgd=v) for n, v in ((2, 0.1), (3, 0.4), (4, 0.2)))]
-    assert book_tables.averaged_epochs(rows, views.best_epoch("at", rows, "swa_")["epoch"]) == 2
 
 
 def test_sentences_about_spectra_say_what_the_figures_hold():
@@ -63,14 +62,6 @@ def test_the_code_that_a_page_shows_is_what_runs_without_its_docstring():
     assert '"""' not in text and text.count("\ndef ") == 2 and text.endswith("high)\n```")
 
 
-def test_smoke_numbers_carry_their_mark():
-    assert views.mark("smoke") and views.mark("small") is None
-    assert "smoke-mark" in views.history_table(HISTORY, "smoke")
-    assert "smoke-mark" not in views.history_table(HISTORY, "small")
-    assert "&lt;b&gt;" in views.grid({"<b>": {"a": 0.5}}, "small")  # nothing becomes markup
-    assert "<table" in views.grid({}, "small")
-
-
 @pytest.fixture
 def stored(tmp_path, monkeypatch):
     monkeypatch.setenv("FRLIB_ROOT", str(tmp_path))
@@ -92,6 +83,8 @@ def test_smoke_shows_the_first_committed_preset_that_has_what_is_needed(stored):
     assert views.histories(found, ["at"]) == HISTORY
     assert views.shown(own, needed=["at"])[0] == "mini"
     assert views.shown(own, "smoke") == ("smoke", {})
+    stored("runs/results", "small", "at", mark="own")  # own ones stand before them
+    assert views.shown(config.load("small"))[1]["at"][0]["mark"] == "own"
 
 
 def test_a_turned_knob_is_shown_itself_beside_the_partner_that_shares_all_else(stored):
@@ -144,12 +137,6 @@ def test_a_badge_names_the_results_that_a_page_shows(stored):
     assert "not run" in views.badge(config.load("smoke"), ["at-fr"], needed=["at"])
 
 
-def test_own_results_stand_before_committed_ones(stored):
-    stored("results", "small", "at", mark="committed")
-    stored("runs/results", "small", "at", mark="own")
-    assert views.shown(config.load("small"))[1]["at"][0]["mark"] == "own"
-
-
 def test_figures_fall_back_to_the_own_run(stored):
     stored("results", "small", "at")
     with pytest.raises(FileNotFoundError, match="run notebooks"):
@@ -168,14 +155,6 @@ def test_table_1_as_lines():
     assert lows[0] < 0.75 < highs[0]
     assert "75.0 [19.4, 99.4]" in views.low_pass_table(figures, "small")
     assert views.low_pass_table({"table1": {}, "full_scale": None}, "small") == "not run"
-
-
-def test_legends_have_short_labels():
-    assert views.short("at-fr@fr_transform=batch-class") == "at-fr, batch-class"
-    assert views.short("at-fr@fr_transform=none") == "at-fr, no transform"
-    label = "at@epochs=3"
-    line, = views.lines({label: HISTORY["at"]}, ["test_pgd"])
-    assert line["label"] in views.best({label: HISTORY["at"]}, "test_pgd")
 
 
 # --- can the numbers be trusted?
@@ -198,20 +177,13 @@ def test_a_far_stronger_autoattack_is_suspicious_a_stronger_one_is_not(standing,
                     aa="1" * standing + "0" * (50 - standing))
     result["scores"]["aa"]["stages"] = {"clean": 50, "fab-t": standing, "square": standing}
     result["zero_gradient"] = {"count": 0, "total": 100}
+    assert "above 10 % in the first column" in views.masking_table({"at": result}, "small")
     found = [(check["count"], check["total"]) for check in views.masking(result).values()]
     assert found == [(50 - standing, 50), (0, 100), (0, 50), (0, 100)]
     assert suspicious(result) == expected
-
-
-def test_the_table_says_what_makes_a_check_suspicious():
-    table = views.masking_table({"at": judged(fgsm="1", pgd20="1", aa="1")}, "small")
-    assert "above 10 % in the first column" in table and "above 0.2 % and 1 % in" in table
-
-
-def test_a_natural_network_breaks_everywhere_and_is_not_suspected():
-    result = judged(fgsm="1" * 8 + "0" * 92, pgd20="0" * 100, aa="0" * 50)
-    result["scores"]["aa"]["stages"] = {"clean": 40, "apgd-ce": 0, "fab-t": 0, "square": 0}
-    assert suspicious(result) == set()
+    natural = judged(fgsm="1" * 8 + "0" * 92, pgd20="0" * 100, aa="0" * 50)  # it breaks everywhere
+    natural["scores"]["aa"]["stages"] = {"clean": 40, "apgd-ce": 0, "fab-t": 0, "square": 0}
+    assert suspicious(natural) == set()
 
 
 @pytest.mark.parametrize(("fgsm", "pgd20", "expected"), [
@@ -264,3 +236,7 @@ def test_the_published_figures_stand_below_ours():
     assert "<td>as published</td>" in views.benchmark_table({"published-x": result}, "small")
     result["published"] = {"clean": None, "aa": None, "eps": 8 / 255}
     assert "as published" not in views.benchmark_table({"published-x": result}, "small")
+
+
+def test_nothing_of_a_table_becomes_markup():
+    assert "&lt;b&gt;" in views.grid({"<b>": {"a": 0.5}}, "small")

@@ -72,14 +72,9 @@ def lines_of(fig):
     return {line.get_label(): line for line in fig.axes[0].get_lines()}
 
 
-def test_accuracy_is_shown_in_percent_and_gaps_stay_gaps():
-    fig = plots.curves(LINES)
-    np.testing.assert_allclose(lines_of(fig)["at PGD"].get_ydata(), [20, np.nan, 30])
-    assert fig.axes[0].get_ylabel() == "accuracy (%)"
-
-
-def test_lines_of_one_group_share_a_colour_and_no_two_lines_look_the_same():
+def test_lines_of_one_group_share_a_colour_and_gaps_stay_gaps():
     lines = lines_of(plots.curves(LINES))
+    np.testing.assert_allclose(lines["at PGD"].get_ydata(), [20, np.nan, 30])  # in percent
     look = {label: (line.get_color(), line.get_marker()) for label, line in lines.items()}
     assert look["at clean"][0] == look["at PGD"][0] != look["at-fr PGD"][0]
     assert len(set(look.values())) == 3
@@ -102,21 +97,6 @@ def test_no_filter_stands_at_the_left_and_an_interval_is_as_long_as_given():
     np.testing.assert_allclose([bar[:, 1] for bar in bars], [[88, 92], [48, 52]])
 
 
-def test_an_attack_that_was_not_run_says_so():
-    texts = [text.get_text() for text in plots.attack_bars(ATTACKS).axes[0].texts]
-    assert texts == ["not run"]
-
-
-def test_image_columns_are_left_out_when_no_row_has_images():
-    assert len(plots.spectra([SPECTRUM]).axes) == 3 + 2  # with the two colour bars
-    assert len(plots.spectra([SPECTRUM, SPECTRUM | IMAGES]).axes) == 2 * 5 + 2
-
-
-def test_a_given_difference_replaces_the_one_of_the_mean_spectra():
-    fig = plots.spectra([SPECTRUM | {"difference": np.full((8, 8), 7.0)}])
-    assert (fig.axes[2].get_images()[0].get_array() == 7).all()
-
-
 def test_radial_energy_is_shown_as_a_share_without_zeros():
     share = lines_of(plots.radial({"clean": [4.0, 1.0, 0.0]}))["clean"].get_ydata()
     np.testing.assert_allclose(share, [0.8, 0.2, np.nan])
@@ -124,7 +104,9 @@ def test_radial_energy_is_shown_as_a_share_without_zeros():
 
 @pytest.mark.parametrize("function", [plots.kernels, plots.roughness, plots.spectra, plots.curves,
                                       plots.losses, plots.low_pass_accuracy, plots.radial,
-                                      plots.attack_bars])
+                                      plots.attack_bars, plots.filtered_accuracy, plots.frontier,
+                                      lambda empty: plots.band_shares(empty, {}),
+                                      lambda none: plots.frequency_maps(none, [0], [0], label="")])
 def test_nothing_to_draw_is_an_error(function):
     with pytest.raises(ValueError, match="nothing to draw"):
         function([] if function in (plots.spectra, plots.curves, plots.losses) else {})

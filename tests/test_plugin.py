@@ -83,7 +83,7 @@ def test_a_file_that_cannot_be_imported_is_named(own_root, capsys, file, text, m
         (own_root / file).write_text(text)
     assert main(["train", "--plugin", file, "--run", "mine"]) == 1
     with pytest.raises(ValueError, match=message):
-        config.load_plugin(file)
+        presets.load_plugin(file)
 
 
 def test_without_the_file_its_names_are_unknown():

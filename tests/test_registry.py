@@ -21,7 +21,8 @@ def test_a_taken_name_is_refused_and_a_readers_own_is_replaced(registries, kind)
     with pytest.raises(ValueError, match=f"{kind} 'mine' is registered already; replace=True"):
         register("mine", entry)
     register("mine", entry, replace=True)  # as a cell does that is run again
-    for name in (ours, "../at", "at,x", "", 3):  # stored numbers were made by ours
+    more = ("aa", "clean") if kind == "attack" else ()
+    for name in (ours, "../at", "at,x", "", 3, *more):  # stored numbers were made by ours
         with pytest.raises(ValueError, match=f"{kind} {name!r}"):
             register(name, entry, replace=True)
 
@@ -33,14 +34,3 @@ def test_the_names_of_averages_are_taken_too(registries, name, averaged):
     with pytest.raises(ValueError, match=f"'{averaged or name}' is registered already"):
         methods.register(name, method)
     assert methods.readings() == {k: v for k, v in methods.readings().items() if k != "mine"}
-
-
-def test_autoattack_and_clean_are_no_names_of_attacks(registries):
-    for name in ("aa", "clean"):
-        with pytest.raises(ValueError, match=f"attack '{name}' is registered already"):
-            evaluate.register_attack(name, lambda *_, **__: None)
-
-
-def test_an_unknown_name_names_the_choices():
-    with pytest.raises(ValueError, match="unknown method 'fr': choose one of natural, at, at-fr"):
-        methods.METHODS.find("fr")

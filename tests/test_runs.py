@@ -2,30 +2,16 @@
 
 import dataclasses
 import json
-import shutil
 
 import numpy as np
 import pytest
 import torch
+from conftest import write_preset
 from PIL import Image
 
-from frlib import data, train
+from frlib import data, models, train
 from frlib.run import config, evaluate_run, files, folder, provenance, training
 
-PRESET = """preset: of-images
-settings:
-  dataset: folder
-  train_size: 16
-  batch_size: 8
-  model: resnet8-16
-  epochs: 1
-  steps: 1
-  curve_images: 2
-  curve_steps: 1
-  judge_images: 4
-  aa_images: 1
-  threads: 1
-"""
 FACTS = {"numerics": 1, "data_files": ""}
 
 
@@ -45,44 +31,31 @@ def images(root, *, classes, count, seed):
 @pytest.fixture
 def settings(tmp_path, own_root):
     """Makes configs whose runs and images are this test's own."""
-    (own_root / "of-images.yaml").write_text(PRESET)
+    write_preset(own_root, "of-images", dataset="folder", train_size=16, batch_size=8, epochs=1,
+                 curve_images=2, judge_images=4, aa_images=1)
     return lambda data_root="data", **changes: config.load(
         "of-images.yaml", data_root=str(data_root), runs_dir=str(tmp_path / "runs"), **changes)
 
 
 def test_a_run_and_its_result_are_not_served_for_other_images(tmp_path, settings):
-    ours, theirs = (images(tmp_path / name, classes=4, count=6 + i, seed=i)
+    """Nor are those of old, listed by names and sizes: they stay as long as their images do."""
+    ours, theirs = (settings(images(tmp_path / name, classes=4, count=6 + i, seed=i))
                     for i, name in enumerate("ab"))
-    run = train.train(settings(ours))
-    result = evaluate_run.judge(settings(ours))
-    assert (
-        train.train(settings(ours)).dir == run.dir and evaluate_run.judge(settings(ours)) == result
-    )
-    with pytest.raises(RuntimeError, match="holds a run with other settings .data_files = "):
-        train.train(settings(theirs))
-    with pytest.raises(FileExistsError, match="exists and differs in data_files"):
-        evaluate_run.judge(settings(theirs))
-    shutil.rmtree(ours / "train")
-    with pytest.raises(FileNotFoundError, match="no folder .*train: set data_root"):
-        train.train(settings(ours))
-
-
-def test_what_was_listed_by_names_and_sizes_is_compared_by_its_images(tmp_path, settings):
-    """As runs and results once were: they stay as long as their images do."""
-    ours = settings(images(tmp_path / "a", classes=4, count=6, seed=0))
-    run, path = train.train(ours), evaluate_run.result_path(ours)
-    result = {**evaluate_run.judge(ours), "data_files": "0123456789ab"}
-    files.write_json(path, result)
+    run, result, path = train.train(ours), evaluate_run.judge(ours), evaluate_run.result_path(ours)
     facts = files.read_json(run.dir / "config.json")
-    files.write_json(run.dir / "config.json", {**facts, "data_files": "0123456789ab"})
-    assert train.train(ours).dir == run.dir and evaluate_run.judge(ours) == result
-    for part in ("train", "test"):
-        for path in (tmp_path / "a" / part).rglob("*.png"):
-            Image.new("RGB", (8, 8)).save(path)
+    for listed in (facts["data_files"], "0123456789ab"):
+        files.write_json(path, {**result, "data_files": listed})
+        files.write_json(run.dir / "config.json", {**facts, "data_files": listed})
+        assert train.train(ours).dir == run.dir
+        assert evaluate_run.judge(ours) == {**result, "data_files": listed}
+        with pytest.raises(RuntimeError, match=f"settings .data_files = '{listed}' there, 'sha256"):
+            train.train(theirs)
+        with pytest.raises(FileExistsError, match="exists and differs in data_files"):
+            evaluate_run.judge(theirs)
+    for each in (tmp_path / "a").rglob("*.png"):
+        Image.new("RGB", (8, 8)).save(each)
     with pytest.raises(RuntimeError, match="data_files = '0123456789ab' there, 'sha256:.*--redo"):
         train.train(ours)
-    with pytest.raises(FileExistsError, match="exists and differs in data_files"):
-        evaluate_run.judge(ours)
 
 
 def test_only_data_without_published_sums_is_listed(tmp_path):
@@ -95,21 +68,18 @@ def test_only_data_without_published_sums_is_listed(tmp_path):
     assert data.listing("folder", root) != before
 
 
-def test_too_few_classes_for_autoattack_are_refused_before_training(tmp_path, settings):
-    root = images(tmp_path / "few", classes=3, count=6, seed=0)
-    with pytest.raises(ValueError, match="3 classes: AutoAttack, which judges every run, needs"):
-        train.train(settings(root))
-
-
 @pytest.mark.parametrize(("count", "changes", "message"), [
     (1, {"train_size": 0}, "all 4 training images train: none is left to choose .* at least 6"),
     (6, {"judge_images": 9}, "9 images asked for, the split has 8; set judge_images to no more"),
     (6, {"judge_images": 0, "aa_images": 9}, "the split has 8; set aa_images to no more"),
     (6, {"aa_images": 5}, "the split has 4; set aa_images to no more"),
     (6, {"train_size": 23}, "the split has 22; set train_size to no more"),
-    (6, {"curve_images": 3}, "the split has 2; set curve_images to no more")])
-def test_too_few_images_are_refused_before_training(tmp_path, settings, count, changes, message):
-    root = images(tmp_path / "few", classes=4, count=count, seed=0)
+    (6, {"curve_images": 3}, "the split has 2; set curve_images to no more"),
+    (6, {}, "3 classes: AutoAttack, which judges every run, needs")])
+def test_too_few_images_are_refused_before_training(tmp_path, settings, monkeypatch, count, changes,
+                                                    message):
+    monkeypatch.setattr(models, "create", lambda *_, **__: pytest.fail("work began"))
+    root = images(tmp_path / "few", classes=4 if changes else 3, count=count, seed=0)
     with pytest.raises(ValueError, match=message):
         train.train(settings(root, **changes))
 

@@ -12,37 +12,22 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import write_preset
 
 from frlib.run import config, evaluate_run
 
 REPO = Path(__file__).resolve().parents[1]
 CLUSTER = REPO / "tests" / "slurm" / "cluster.sh"
 EPOCHS = 10
-TINY = f"""preset: tiny
-settings: {{runs: [at-fr], seeds: [0], threads: 1, job_gpus: 1, job_memory: 2, job_minutes: 61,
-           dataset: digits, train_size: 128, model: resnet8-16, epochs: {EPOCHS}, batch_size: 32,
-           steps: 1, step_size: 0.2, eps: 0.3, curve_images: 20, curve_steps: 1,
-           judge_images: 10, aa_images: 1, judge_batch: 10}}
-"""
-
-
-@pytest.fixture
-def checkout(tmp_path, monkeypatch):
-    """A folder that looks like the repository, with runs of its own, as current directory."""
-    for name in ("Snakefile", "frlib", "notebooks", "book", "results", "benchmarks", "_toc.yml",
-                 "_config.yml"):
-        (tmp_path / name).symlink_to(REPO / name)
-    (tmp_path / "tiny.yaml").write_text(TINY)
-    monkeypatch.setenv("FRLIB_ROOT", str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", str(REPO))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+TINY = {"runs": ["at-fr"], "job_gpus": 1, "job_memory": 2, "job_minutes": 61, "train_size": 128,
+        "epochs": EPOCHS, "step_size": 0.2, "eps": 0.3, "curve_images": 20, "flip": True,
+        "judge_images": 10, "aa_images": 1, "judge_batch": 10}
 
 
 def snakemake(*arguments, **settings):
     command = [sys.executable, "-m", "snakemake", *map(str, arguments), "--config",
                *(f"{key}={value}" for key, value in settings.items())]
-    return subprocess.run(command, text=True, capture_output=True, timeout=60)
+    return subprocess.run(command, text=True, capture_output=True, timeout=300)
 
 
 def asked(plan: str) -> dict[str, dict[str, str]]:
@@ -52,28 +37,24 @@ def asked(plan: str) -> dict[str, dict[str, str]]:
             for line in re.findall(r"resources: (.*)", block)}
 
 
-@pytest.mark.parametrize("preset, gpu", [("paper", "1"), ("smoke", None)])
-def test_a_job_asks_for_what_the_preset_says(checkout, preset, gpu):
-    ran = snakemake("-n", preset=preset)
-    assert ran.returncode == 0, ran.stderr
-    rules, settings = asked(ran.stdout + ran.stderr), config.load(preset)
-    computing, reading = {"train", "judge", "numbers", "figures"}, {"training_page", "benchmark"}
-    for rule in computing | reading:
-        assert rules[rule].get("gpu") == (gpu if rule in computing else None)
-        assert rules[rule]["cpus_per_task"] == str(settings.threads or settings.job_cpus)
-        assert rules[rule]["mem_mb"] == str(1024 * settings.job_memory)
-        assert rules[rule]["runtime"] == str(settings.job_minutes)
-    assert all("runtime" not in rules[rule] for rule in ("generated", "book"))
-
-
-def test_the_gpus_of_a_training_share_its_batches(checkout):
-    (checkout / "wide.yaml").write_text("preset: wide\nsettings: {runs: [at], job_gpus: 4}\n")
-    ran = snakemake("-n", "-p", preset=checkout / "wide.yaml")
+@pytest.mark.parametrize("gpus", [0, 4])
+def test_a_job_asks_for_what_the_preset_says(checkout, gpus):
+    """Four GPUs of a training share its batches; one is enough to judge."""
+    preset = write_preset(checkout, "asks", runs=["at"], job_gpus=gpus, job_cpus=3,
+                          threads=0 if gpus else 2, job_memory=5, job_minutes=77)
+    ran = snakemake("-n", "-p", preset=preset)
     assert ran.returncode == 0, ran.stderr
     plan = ran.stdout + ran.stderr
-    assert "-m torch.distributed.run --standalone --nproc-per-node 4 -m -- frlib train" in plan
-    assert {rule: asked(plan)[rule]["gpu"] for rule in ("train", "judge", "figures")} \
-        == {"train": "4", "judge": "1", "figures": "1"}
+    rules, shared = asked(plan), "-m torch.distributed.run --standalone --nproc-per-node 4 -m -- fr"
+    assert (shared in plan) == (gpus == 4)
+    wanted = {"train": "4" if gpus else None, **dict.fromkeys(("judge", "numbers", "figures"),
+                                                              "1" if gpus else None),
+              "training_page": None, "benchmark": None}  # which only read
+    for rule, gpu in wanted.items():
+        found = rules[rule]
+        assert [found.get("gpu"), found["cpus_per_task"], found["mem_mb"], found["runtime"]] \
+            == [gpu, "3" if gpus else "2", "5120", "77"], rule
+    assert all("runtime" not in rules[rule] for rule in ("generated", "book"))
 
 
 @pytest.mark.parametrize("key, value, least", [
@@ -81,9 +62,6 @@ def test_the_gpus_of_a_training_share_its_batches(checkout):
 def test_a_job_cannot_ask_for_nothing(key, value, least):
     with pytest.raises(ValueError, match=f"{key} = {value}: must be at least {least}"):
         config.load("smoke", **{key: value})
-
-
-def test_what_a_job_asks_for_is_no_part_of_a_run():
     changed = config.load("smoke", job_gpus=2, job_cpus=9, job_memory=9, job_minutes=9)
     assert changed.label == "at" and changed.group("train") == config.load("smoke").group("train")
 
@@ -138,6 +116,7 @@ def jobs() -> dict[str, list[tuple[str, str]]]:
 @pytest.mark.slow
 def test_the_pipeline_on_slurm_goes_on_when_a_job_is_killed(checkout, cluster):
     run, page = checkout / "runs/tiny/at-fr/seed0", "runs/notebooks/tiny/02_train_fr.ipynb"
+    write_preset(checkout, "tiny", **TINY)
     with open(checkout / "snakemake.log", "w") as log:
         pipeline = subprocess.Popen(
             [sys.executable, "-m", "snakemake", "--profile", REPO / "cluster" / "slurm.yaml",

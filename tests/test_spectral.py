@@ -3,6 +3,7 @@
 import itertools
 import math
 import re
+from functools import partial
 
 import pytest
 import torch
@@ -39,25 +40,6 @@ def test_a_wave_of_five_cycles_passes_from_bandwidth_eleven_on(axis, bandwidth, 
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_full_bandwidth_changes_nothing(shape):
-    x = torch.rand(shape)
-    torch.testing.assert_close(low_pass(x, max(shape[-2:])), x, atol=1e-6, rtol=0)
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_bandwidth_one_leaves_the_mean(shape):
-    x = torch.rand(shape)
-    mean = x.mean((-2, -1), keepdim=True).expand(shape)
-    torch.testing.assert_close(low_pass(x, 1), mean, atol=1e-6, rtol=0)
-
-
-@pytest.mark.parametrize("bandwidth", [1, 4, 5, 32])
-def test_a_constant_image_passes_whole(bandwidth):
-    x = torch.full((1, 3, 32, 32), 0.3)
-    torch.testing.assert_close(low_pass(x, bandwidth), x)
-
-
-@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("bandwidth", [3, 4, 6])
 def test_low_pass_is_the_filter_of_the_paper_spelled_out(shape, bandwidth):
     x = torch.rand(shape)
@@ -71,18 +53,6 @@ def test_low_pass_is_the_filter_of_the_paper_spelled_out(shape, bandwidth):
     torch.testing.assert_close(low_pass(x, bandwidth), expected, atol=1e-6, rtol=0)
 
 
-def test_low_pass_is_linear_and_differentiable():
-    x, z = torch.rand(2, 2, 3, 10, 10, dtype=torch.float64)
-    mixed = low_pass(2 * x - 3 * z, 6)
-    torch.testing.assert_close(mixed, 2 * low_pass(x, 6) - 3 * low_pass(z, 6))
-    assert torch.autograd.gradcheck(lambda x: low_pass(x, 3), x[:1, :1].requires_grad_())
-
-
-def test_an_odd_bandwidth_applied_twice_is_applied_once():
-    once = low_pass(torch.rand(1, 1, 12, 12), 5)
-    torch.testing.assert_close(low_pass(once, 5), once)
-
-
 def test_a_side_shorter_than_the_bandwidth_is_left_alone():
     x = wave(2, n=32)[..., :6, :]  # constant along its 6 rows, 2 cycles along its 32 columns
     torch.testing.assert_close(low_pass(x, 8), x, atol=1e-6, rtol=0)
@@ -94,18 +64,23 @@ def test_empty_and_non_contiguous_batches_keep_shape_and_dtype():
     empty = torch.rand(0, 3, 8, 8, dtype=torch.float64)
     for out in (low_pass(empty, 4), high_pass(empty, 4), amplitude(empty)):
         assert out.shape == empty.shape and out.dtype == empty.dtype
-    assert energy_shares(empty, [1, 2]).shape == (0, 3)
+    assert energy_shares(empty, [1, 2]).shape == (0, 3) and len(band_pass(empty, 1, 2)) == 0
     x = torch.rand(2, 8, 10, 3).permute(0, 3, 1, 2)
     assert not x.is_contiguous()
     torch.testing.assert_close(low_pass(x, 5), low_pass(x.contiguous(), 5))
     torch.testing.assert_close(amplitude(x), amplitude(x.contiguous()))
 
 
-@pytest.mark.parametrize("bandwidth", [0, -1, 13, 4.0, True, None, "4"])
-def test_a_wrong_bandwidth_is_told_what_it_may_be(bandwidth):
-    message = f"an int in 1..12 for 8x12 images, got {bandwidth!r}"
+@pytest.mark.parametrize(("call", "message"), [
+    *((partial(low_pass, bandwidth=b), f"an int in 1..12 for 8x12 images, got {b!r}")
+      for b in (0, -1, 13, 4.0, True, None, "4")),
+    *((partial(band_pass, low=low, high=high), f"got {low} and {high}")
+      for low, high in ((-1, 2), (2, 2), (3, 2), (math.nan, 2))),
+    *((partial(energy_shares, edges=edges), f"rising radii above 0, got {edges}")
+      for edges in ([0], [4, 4], [5, 2], [math.inf]))])
+def test_a_radius_that_cannot_be_is_told_what_it_may_be(call, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        low_pass(torch.rand(1, 1, 8, 12), bandwidth)
+        call(torch.rand(1, 1, 8, 12))
 
 
 @pytest.mark.parametrize("function", [
@@ -141,11 +116,6 @@ def test_radial_energy_of_a_wave_sits_at_its_radius():
     torch.testing.assert_close(energy, expected, atol=1e-3, rtol=0)
 
 
-def test_radial_energy_refuses_an_empty_batch():
-    with pytest.raises(ValueError, match="at least one image"):
-        radial_energy(torch.rand(0, 3, 8, 8))
-
-
 def test_high_and_low_pass_make_the_image():
     x = torch.rand(2, 3, 12, 9)
     torch.testing.assert_close(low_pass(x, 5) + high_pass(x, 5), x)
@@ -177,18 +147,6 @@ def test_bands_are_orthogonal_projections_that_sum_to_the_image(shape):
             assert abs((part * other).sum()) < 1e-9
 
 
-def test_a_band_lets_gradients_through_and_takes_an_empty_batch():
-    x = torch.rand(1, 1, 6, 5, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: band_pass(x, 1, 2.5), x)
-    assert band_pass(torch.rand(0, 3, 8, 8), 1, 2).shape == (0, 3, 8, 8)
-
-
-@pytest.mark.parametrize("band", [(-1, 2), (2, 2), (3, 2), (math.nan, 2)])
-def test_a_band_without_width_is_refused(band):
-    with pytest.raises(ValueError, match=re.escape(f"got {band[0]} and {band[1]}")):
-        band_pass(torch.rand(1, 1, 8, 8), *band)
-
-
 def test_energy_shares_of_waves_and_flat_images_are_known():
     # of 0.5 + 0.5 cos, a third of the energy is in the wave: 0.125 beside 0.25 per pixel
     x = torch.cat([wave(5), wave(5, axis=-2) - 0.5, wave(12), torch.full((1, 1, 32, 32), 0.3),
@@ -200,38 +158,12 @@ def test_energy_shares_of_waves_and_flat_images_are_known():
     torch.testing.assert_close(energy_shares(x, [5.1])[:2], torch.tensor([[1.0, 0]] * 2))
 
 
-def test_energy_shares_take_the_channels_of_an_image_together():
-    x = torch.cat([2 * (wave(3) - 0.5), wave(9) - 0.5], 1)
-    torch.testing.assert_close(energy_shares(x, [6]), torch.tensor([[0.8, 0.2]]))
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_energy_shares_agree_with_the_bands(shape):
-    x = torch.rand(shape)
-    shares = energy_shares(x, [1.5, 4])
-    torch.testing.assert_close(shares.sum(1), torch.ones(shape[0]))
-    middle = band_pass(x, 1.5, 4).square().sum((1, 2, 3)) / x.square().sum((1, 2, 3))
-    torch.testing.assert_close(shares[:, 1], middle)
-
-
-@pytest.mark.parametrize("edges", [[0], [4, 4], [5, 2], [math.inf]])
-def test_edges_must_rise_above_zero(edges):
-    with pytest.raises(ValueError, match=re.escape(f"rising radii above 0, got {edges}")):
-        energy_shares(torch.rand(1, 1, 8, 8), edges)
-
-
 @pytest.mark.parametrize(("n", "stride", "expected"), [
     (8, 1, [-4, -3, -2, -1, 0, 1, 2, 3]), (8, 2, [-4, -2, 0, 2]), (8, 3, [-3, 0, 3]),
     (7, 2, [-2, 0, 2]), (5, 9, [0])])
 def test_frequencies_are_centred(n, stride, expected):
     assert spectral.frequencies(n, stride) == expected
     assert expected[len(expected) // 2] == 0
-
-
-@pytest.mark.parametrize("stride", [0, -1, 2.0, None])
-def test_a_wrong_stride_is_refused(stride):
-    with pytest.raises(ValueError, match="stride = .*a whole number from 1"):
-        spectral.frequencies(8, stride)
 
 
 def test_a_wave_has_two_frequencies_or_one_and_norm_one():
@@ -257,24 +189,10 @@ def test_roughness_of_known_kernels():
     assert kernel_roughness(kernels[None]) == pytest.approx(expected.mean().item())
 
 
-def test_the_checkerboard_is_the_roughest_pattern_of_signs():
-    signs = torch.tensor(list(itertools.product([1.0, -1.0], repeat=9))).view(512, 1, 3, 3)
-    checkerboard = torch.tensor([1.0, -1, 1, -1, 1, -1, 1, -1, 1]).view(1, 1, 3, 3)
-    values = kernel_roughnesses(signs)
-    assert values.max().item() == pytest.approx(kernel_roughness(checkerboard))
-    assert (values == values.max()).sum() == 2  # itself and its negative
-
-
 @pytest.mark.parametrize("scale", [1e-30, 1e-3, -1.0, 1e30])
 def test_roughness_does_not_depend_on_the_scale(scale):
     weight = torch.randn(4, 3, 3, 3)
     torch.testing.assert_close(kernel_roughnesses(scale * weight), kernel_roughnesses(weight))
-
-
-def test_roughness_stays_below_its_bound_and_takes_a_parameter():
-    weight = torch.nn.Conv2d(3, 64, 3).weight
-    assert 0 < kernel_roughness(weight) < 6
-    assert kernel_roughnesses(torch.randn(8, 2, 7, 1)).shape == (8, 2)
 
 
 def test_roughness_refuses_what_has_none():
@@ -284,3 +202,16 @@ def test_roughness_refuses_what_has_none():
                    torch.ones(0, 3, 3, 3)):
         with pytest.raises(ValueError, match=r"\(out, in, kh, kw\)"):
             kernel_roughness(weight)
+
+
+@pytest.mark.parametrize("pixel", [math.nan, math.inf])
+def test_a_bad_pixel_spoils_its_own_channel_visibly_and_no_other(pixel):
+    x = torch.rand(2, 2, 5, 4)
+    bad = x.clone()
+    bad[0, 0, 0, 0] = pixel
+    for function in (lambda x: low_pass(x, 1), amplitude):
+        good, spoilt = function(x).flatten(0, 1), function(bad).flatten(0, 1)
+        assert not spoilt[0].isfinite().any() and torch.equal(spoilt[1:], good[1:])
+    assert not radial_energy(bad).isfinite().all()
+    bad[0, 0, 0, 0] = torch.nan  # as a kernel
+    assert kernel_roughnesses(bad).isnan().tolist() == [[True, False], [False, False]]

@@ -96,19 +96,3 @@ def test_the_frontier_has_a_panel_for_each_attack_and_hollow_points_of_the_paper
     assert len(hollow) == 7  # the rows of Table 2
     legend = [text.get_text() for text in fig.axes[-1].get_legend().get_texts()]
     assert legend[-1] == comparison.PAPER and "AT-FR, logit pairing" in legend
-    with pytest.raises(ValueError, match="nothing to draw"):
-        plots.frontier({})
-
-
-def test_names_of_points_keep_off_each_other():
-    near = {f"λ {i}": ((0.5 + i / 1000,) * 3, (0.3 + i / 1000,) * 3) for i in range(5)}
-    fig = plots.frontier({"AA": {"AT-FR": near}})
-    boxes = [text.get_window_extent() for text in fig.axes[0].texts]
-    assert len(boxes) == 5
-    assert all(box.count_overlaps(boxes) == 1 for box in boxes)  # with itself
-
-
-def test_accuracy_by_radius_marks_the_radius_of_the_tables():
-    fig = plots.by_radius(spectrum_views.radius_lines(FOUND), eps=8)
-    ax, = fig.axes
-    assert ax.get_xscale() == "symlog" and any(line.get_xdata()[0] == 8 for line in ax.lines)

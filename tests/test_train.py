@@ -3,40 +3,24 @@
 import json
 import logging
 import re
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 
 import pytest
 import torch
+from conftest import write_preset
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from frlib import attacks, data, fast, losses, models, train
+from frlib import data, fast, losses, models, train
 from frlib.methods import METHODS
 from frlib.run import config, cost, evaluate_run, files, folder, provenance, training
 
-TINY = """preset: tiny
-settings:
-  dataset: digits
-  train_size: 64
-  batch_size: 32
-  flip: false
-  model: resnet8-16
-  epochs: 3
-  lr: 0.05
-  steps: 1
-  step_size: 8/255
-  curve_images: 16
-  curve_steps: 1
-  threads: 1
-"""
 FILES = ["best.pt", "config.json", "finished.json", "last.pt", "metrics.jsonl", "swa-best.pt"]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def preset(own_root):
-    (own_root / "tiny.yaml").write_text(TINY)
+@pytest.fixture(scope="module", autouse=True)
+def preset(own_root, small_digits):
+    write_preset(own_root, "tiny", epochs=3, lr=0.05, step_size="8/255", curve_images=16)
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +37,7 @@ def settings(tmp_path):
     return make
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def unbroken(preset, tmp_path_factory):
     """An adversarial training from start to end."""
     with pytest.MonkeyPatch.context() as patch:
@@ -127,12 +111,6 @@ def test_best_is_the_epoch_with_the_highest_validation_accuracy_under_attack(unb
         unbroken.checkpoint("final")
 
 
-def test_training_moves_the_weights_and_lowers_the_loss(settings):
-    run = train.train(settings("natural", epochs=4, lr=0.1, train_size=128))
-    first, last = run.history[0], run.history[-1]
-    assert last["loss_ce"] < first["loss_ce"]
-
-
 @pytest.mark.parametrize(("function", "call"), [("write_history", 1), ("write_history", 2),
                                                 ("save", 1), ("save", 2), ("save", 3),
                                                 ("accept", 2), ("accept", 3),
@@ -151,29 +129,17 @@ def test_a_killed_run_goes_on_to_the_same_end(unbroken, settings, monkeypatch, f
     assert same_weights(run, unbroken)
 
 
-def test_another_seed_is_another_run(unbroken, settings):
-    run = train.train(settings(seed=1))
-    assert run.dir.name == "seed1" and unbroken.dir.name == "seed0"
-    assert not same_weights(run, unbroken, ["last"])
-
-
-def test_at_and_at_swa_are_one_run_trained_once(settings, monkeypatch):
-    run = train.train(settings("at-swa"))
-    assert run.dir == folder.open_run(settings("at")).dir and run.config.method == "at"
-    assert run.dir.parts[-3:] == ("tiny", "at", "seed0")
+def test_at_and_at_swa_are_one_run_trained_once(settings, unbroken, monkeypatch):
+    run = train.train(settings("at-swa", seed=1))
+    assert run.dir == folder.open_run(settings("at", seed=1)).dir and run.config.method == "at"
+    assert run.dir.parts[-3:] == ("tiny", "at", "seed1")
+    assert not same_weights(run, unbroken, ["last"])  # of seed 0
     assert folder.open_run(settings("at-fr-swa")).dir == folder.open_run(settings("at-fr")).dir
     assert run.checkpoint("swa-best") != run.checkpoint("best")
     monkeypatch.setattr(training, "_train", lambda *_: pytest.fail("it trained again"))
     before = {p: p.stat().st_mtime_ns for p in run.dir.glob("*.*") if p.name != ".lock"}
-    assert train.train(settings("at")).history == run.history
+    assert train.train(settings("at", seed=1)).history == run.history
     assert before == {p: p.stat().st_mtime_ns for p in run.dir.glob("*.*") if p.name != ".lock"}
-
-
-def test_an_open_run_without_training_has_no_history_and_no_checkpoint(settings):
-    run = folder.open_run(settings())
-    assert not run.finished and run.history == [] and not run.dir.exists()
-    with pytest.raises(FileNotFoundError, match="no best checkpoint in .*seed0"):
-        run.checkpoint()
 
 
 # --- what is computed
@@ -187,21 +153,6 @@ def test_the_regularisation_starts_at_its_epoch(settings, unbroken):
     assert late.history[2]["loss_ce"] != unbroken.history[2]["loss_ce"]
     early = train.train(settings("at-fr", epochs=1))
     assert "loss_fr" in early.history[0]
-
-
-def test_natural_training_attacks_nothing(settings, monkeypatch):
-    calls = []
-    attack = attacks.pgd
-    monkeypatch.setattr(attacks, "pgd", lambda *a, **k: calls.append(k) or attack(*a, **k))
-    config_ = settings("natural", epochs=1)
-    split = data.load("digits", "", "train").take(64)
-    model = models.create("resnet8-16")
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    train.train_epoch(model, optimizer, split, torch.Generator(), config_, 0)
-    assert calls == []
-    train.train_epoch(model, optimizer, split, torch.Generator(), config_.of("at"), 0)
-    assert [(c["eps"], c["step_size"], c["steps"], c["mode"]) for c in calls] \
-        == [(8 / 255, 8 / 255, 1, "eval")] * 2
 
 
 @pytest.mark.parametrize("method", ["at", "at-fr"])
@@ -229,13 +180,17 @@ def test_the_average_is_the_mean_of_the_weights_from_the_first_drop_on(settings,
         mean = torch.stack([w[name] for w in weights[2:]]).mean(0)
         torch.testing.assert_close(last["average"][f"module.{name}"], mean)
     assert ["swa_val_pgd" in row for row in run.history] == [False, False, True, True]
-    # BatchNorm statistics are estimated anew, not averaged
+    # BatchNorm statistics are estimated anew, not averaged, or taken from the last weights
     mean = torch.stack([w["bn1.running_mean"] for w in weights[2:]]).mean(0)
     assert not torch.allclose(last["average"]["module.bn1.running_mean"], mean)
+    run = train.train(settings(swa_batchnorm="running", epochs=2))
+    saved = torch.load(run.checkpoint("last"), weights_only=True)
+    assert torch.equal(saved["average"]["module.bn1.running_mean"],
+                       saved["state_dict"]["bn1.running_mean"])
 
 
-@pytest.mark.parametrize(("epochs", "share", "epoch"), [(100, 0.75, 75), (4, 0.5, 2), (3, 0.75, 2),
-                                                        (10, 1.0, 9), (10, 0.0, 0)])
+@pytest.mark.parametrize(("epochs", "share", "epoch"), [
+    (100, 0.75, 75), (100, 0.29, 29), (4, 0.5, 2), (3, 0.75, 2), (10, 1.0, 9), (10, 0.0, 0)])
 def test_the_average_starts_at_its_share_of_the_epochs(settings, epochs, share, epoch):
     assert train.swa_epoch(settings(epochs=epochs, swa_start=share)) == epoch
 
@@ -260,10 +215,19 @@ def test_few_epochs_have_no_rate_that_is_a_surprise(settings, epochs, drops):
         [0.1 * 0.1 ** sum(epoch >= drop for drop in drops) for epoch in range(epochs)])
 
 
-def test_the_history_shows_the_rate_of_the_last_step(settings):
-    run = train.train(settings("natural", schedule="one-cycle", epochs=2))
-    rates = [train.learning_rate(run.config, epoch) for epoch in (0.5, 1.5)]
-    assert [row["lr"] for row in run.history] == pytest.approx(rates)
+def test_a_natural_training_has_its_rate_its_normalisation_and_no_average(settings):
+    assert METHODS["at"].averaged and METHODS["at-sar"].averaged and not METHODS["trades"].averaged
+    run = train.train(settings("natural", normalise=True, schedule="one-cycle", epochs=4, lr=0.2,
+                               train_size=128))
+    assert run.history[-1]["loss_ce"] < run.history[0]["loss_ce"]
+    assert [row["lr"] for row in run.history] == pytest.approx(
+        [train.learning_rate(run.config, epoch + 0.75) for epoch in range(4)])  # of the last step
+    assert not any(key.startswith("swa") for key in run.history[-1])
+    assert not (run.dir / "swa-best.pt").exists()
+    saved = torch.load(run.checkpoint("best"), weights_only=True)["state_dict"]
+    x = data.load("digits", "", "train").take(128).x
+    torch.testing.assert_close(saved["mean"].flatten(), x.mean(dim=(0, 2, 3)))
+    torch.testing.assert_close(saved["std"].flatten(), x.std(dim=(0, 2, 3)))
 
 
 def test_test_labels_choose_nothing(settings, unbroken, monkeypatch):
@@ -327,31 +291,6 @@ def test_a_finished_run_of_other_numerics_stays_until_it_is_redone(settings, mon
     assert run.finished and json.loads((run.dir / "config.json").read_text())["numerics"] == 2
 
 
-def test_a_damaged_checkpoint_is_named(settings, monkeypatch):
-    with monkeypatch.context() as patch:
-        die_at(patch, "write_history", 1)
-        with pytest.raises(KeyboardInterrupt):
-            train.train(settings())
-    path = folder.open_run(settings()).checkpoint("last")
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(RuntimeError, match="last.pt: damaged checkpoint .*delete its folder"):
-        train.train(settings())
-
-
-def test_a_run_that_another_process_works_on_is_refused(settings):
-    run = folder.open_run(settings())
-    run.dir.mkdir(parents=True)
-    hold = ("import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.flock(file, fcntl.LOCK_EX); "
-            "print('held', flush=True); sys.stdin.read()")
-    with subprocess.Popen([sys.executable, "-c", hold, run.dir / ".lock"], text=True,
-                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        assert other.stdout.readline() == "held\n"
-        with pytest.raises(RuntimeError, match="seed0 is in use by another process"):
-            train.train(settings())
-        other.stdin.close()
-    assert [p.name for p in run.dir.iterdir()] == [".lock"]
-
-
 def test_two_readers_of_a_finished_run_wait_for_each_other(settings):
     run = train.train(settings(epochs=1))
     with ThreadPoolExecutor() as pool:
@@ -362,50 +301,12 @@ def test_two_readers_of_a_finished_run_wait_for_each_other(settings):
         assert reader.result(timeout=30) == run
 
 
-def test_a_damaged_history_is_named(settings):
-    run = train.train(settings(epochs=1))
-    (run.dir / "metrics.jsonl").write_text('{"epoch": 1')
-    with pytest.raises(ValueError, match="metrics.jsonl: damaged .*last.pt has the same rows"):
-        run.history  # noqa: B018
-
-
-def test_a_runs_dir_that_cannot_be_written_is_told(settings, tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(RuntimeError, match="cannot write to .*file/runs.*choose another runs_dir"):
-        train.train(settings(runs_dir=str(tmp_path / "file" / "runs")))
-
-
-@pytest.mark.parametrize(("change", "error", "message"), [
-    ({"train_size": 5000}, ValueError, "5000 images asked for, the split has 1294"),
-    ({"curve_images": 150}, ValueError, "150 images asked for, the split has 144"),
-    ({"dataset": "cifar10"}, FileNotFoundError, "CIFAR-10 is not complete"),
-])
-def test_bad_data_stops_before_any_work(settings, monkeypatch, change, error, message):
-    def offline(self):
-        raise OSError("offline")
-    monkeypatch.setattr("torchvision.datasets.CIFAR10.download", offline)
-    monkeypatch.setattr(models, "create", lambda *_, **__: pytest.fail("work began"))
-    with pytest.raises(error, match=message):
-        train.train(settings(**change))
-
-
 def test_a_gpu_that_is_not_there_is_told(settings, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert folder.device_of(settings(device="auto")) == folder.device_of(settings(device="cpu")) \
         == "cpu"
     with pytest.raises(ValueError, match="device = 'cuda', but torch sees no GPU"):
         train.train(settings(device="cuda"))
-
-
-def test_nan_is_seen_when_the_last_batch_is_left_out(settings, monkeypatch):
-    """65 images in batches of 32: the last image has no batch of its own, and no step 3 comes."""
-    monkeypatch.setattr(losses, "cross_entropy", lambda x, y: x.sum() * float("nan"))
-    with pytest.raises(FloatingPointError, match="epoch 1, step 1"):
-        train.train(settings("natural", train_size=65, epochs=1))
-
-
-def test_drops_fall_on_whole_epochs_despite_rounding(settings):
-    assert train.swa_epoch(settings(epochs=100, swa_start=0.29)) == 29
 
 
 def test_natural_training_is_chosen_by_clean_accuracy(settings, monkeypatch):
@@ -430,19 +331,19 @@ def test_memory_is_told_before_the_first_epoch_and_time_after_it(settings, capsy
     assert capsys.readouterr().out == ""  # nothing left to do, nothing to tell
 
 
-def test_the_same_run_gives_the_same_bytes(settings, unbroken):
-    run = train.train(settings())
-    for name in ("best", "swa-best"):
-        assert files.file_checksum(run.checkpoint(name)) \
-            == files.file_checksum(unbroken.checkpoint(name))
-
-
 def test_a_batch_that_cannot_fit_is_refused_before_any_work(settings, monkeypatch):
     monkeypatch.setattr(cost, "available_bytes", lambda _: 2**20)
     with pytest.raises(MemoryError, match=r"needs about 0\.0 GiB of memory, 0\.0 are free on cpu; "
                                           "lower batch_size = 32"):
         train.train(settings())
     assert not list(folder.open_run(settings()).dir.glob("*.pt"))
+
+
+def test_nan_is_seen_when_the_last_batch_is_left_out(settings, monkeypatch):
+    """65 images in batches of 32: the last image has no batch of its own, and no step 3 comes."""
+    monkeypatch.setattr(losses, "cross_entropy", lambda x, y: x.sum() * float("nan"))
+    with pytest.raises(FloatingPointError, match="epoch 1, step 1"):
+        train.train(settings("natural", train_size=65, epochs=1))
 
 
 @pytest.mark.parametrize("method", ["at-fr", "trades-awp"])
@@ -472,6 +373,8 @@ def test_a_gpu_attacks_a_compiled_copy_that_is_compiled_once(settings, monkeypat
     monkeypatch.setattr(torch.nn.Module, "compile", with_another_backend)
     monkeypatch.setattr(fast, "has_bfloat16", lambda device: device == "cuda")
     config_, model = settings(), models.create("resnet8-16")
+    for plain in (settings(fast=False), settings(attack_mode="train"), settings("natural")):
+        assert train.fast_copy(model, plain, "cpu") is None  # the plain loop has no frozen copy
     split = data.load("digits", "", "train").take(8)
     copy_ = train.fast_copy(model, config_, "cuda")
     plain = train.fast_copy(model, config_, "cpu")
@@ -486,34 +389,6 @@ def test_a_gpu_attacks_a_compiled_copy_that_is_compiled_once(settings, monkeypat
         with torch.no_grad():
             model.conv1.weight.mul_(1.5)
         monkeypatch.setattr(torch._dynamo.config, "error_on_recompile", True)
-
-
-def test_the_plain_loop_has_no_frozen_copy(settings):
-    model = models.create("resnet8-16")
-    for config_ in (settings(fast=False), settings(attack_mode="train"), settings("natural")):
-        assert train.fast_copy(model, config_, "cpu") is None
-
-
-def test_the_average_takes_running_statistics_when_asked(settings):
-    run = train.train(settings(swa_batchnorm="running", epochs=2))
-    saved = torch.load(run.checkpoint("last"), weights_only=True)
-    assert torch.equal(saved["average"]["module.bn1.running_mean"],
-                       saved["state_dict"]["bn1.running_mean"])
-
-
-def test_normalisation_is_that_of_the_training_images(settings):
-    run = train.train(settings("natural", normalise=True, epochs=1))
-    saved = torch.load(run.checkpoint("best"), weights_only=True)["state_dict"]
-    x = data.load("digits", "", "train").take(64).x
-    torch.testing.assert_close(saved["mean"].flatten(), x.mean(dim=(0, 2, 3)))
-    torch.testing.assert_close(saved["std"].flatten(), x.std(dim=(0, 2, 3)))
-
-
-def test_only_a_method_with_averaged_results_pays_for_averages(settings):
-    assert METHODS["at"].averaged and METHODS["at-sar"].averaged and not METHODS["trades"].averaged
-    run = train.train(settings("natural", epochs=1))
-    assert not any(key.startswith("swa") for key in run.history[0])
-    assert not (run.dir / "swa-best.pt").exists()
 
 
 @pytest.mark.parametrize(("changes", "device", "there", "expected"), [
