@@ -29,6 +29,7 @@ from frlib.publish.result_format import KINDS, SHAPE, misfit, other_images
 from frlib.publish.sources import badge, copy_files, costs, preset_costs, provenance
 from frlib.publish.speed_tables import ascent, load, precision, speed
 from frlib.run.files import atomic, read_json
+from frlib.run.labels import split
 from frlib.run.places import project_root
 from frlib.run.presets import shipped
 from frlib.run.settings import SHOWN
@@ -107,7 +108,7 @@ def _setting(preset: str, results: dict) -> str:
 def _plain(results: dict) -> dict:
     """The results of methods as the preset has them: of no figures, with no setting changed."""
     return {label: seeds for label, seeds in results.items()
-            if "@" not in label and find(results, label, "config")}
+            if not split(label)[1] and find(results, label, "config")}
 
 
 def paper_table1() -> str:
@@ -300,8 +301,9 @@ def effects(results: dict, *own: str) -> dict[str, dict[str, tuple[float, float,
     And of the labels `own`, as "at-fr@fr_lambda=0.5", beside the preset's run of the same method.
     """
     found, entries = {}, [entry for entry in paper()["open_details"] if entry.get("run") not in own]
-    for entry in [*entries, *({"detail": label, "run": label, "base": label.partition("@")[0]}
-                              for label in own if "@" in label)]:
+    entries += [{"detail": label, "run": label, "base": split(label)[0]} for label in own
+                if split(label)[1]]
+    for entry in entries:
         row = {_title(metric): (c["left"] - c["right"], *c["interval"]) for metric in EFFECTS
                if (c := effect(entry, results, metric))}
         if row:
@@ -357,7 +359,7 @@ def follow_up(results: dict) -> str:
     """The second paper's methods, in percent, and the run behind each."""
     heads = comparison.columns(results)
     rows = [[f"`{label}`", *(_cell(view, label, "scores", c) for c, view in heads.values())]
-            for label in sorted(results, key=lambda label: label.partition("@")[2])]
+            for label in sorted(results, key=lambda label: split(label)[1])]
     return myst_table(
         FOLLOW_UP, "follow-up", "The second paper's methods on a subset of CIFAR-100, 100 training "
         "and 20 test images a class: accuracy in %, with 95 % intervals. "

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from frlib.run.config import Config
 from frlib.run.folder import as_stored
+from frlib.run.labels import split
 from frlib.run.recipes import OFFICIAL
 from frlib.run.settings import FIELDS, READ_FROM, SHOWN, decides
 
@@ -37,8 +38,8 @@ def settings(result: dict) -> dict:
 
 def changed(label: str, official: bool = False) -> set[str]:
     """The settings that a label changes: {"epochs"} of "at@epochs=3"; those of a recipe, too."""
-    method, _, text = label.partition("@")
-    keys = {change.partition("=")[0] for change in text.split(",")} & FIELDS.keys()
+    method, changes = split(label)
+    keys = {change.partition("=")[0] for change in changes} & FIELDS.keys()
     if official or "recipe" in keys:
         keys |= OFFICIAL.get(READ_FROM.get(method, ("",))[0], {}).keys()
     return keys | {name for name, size in DATA.values() if {"dataset", size} & keys}

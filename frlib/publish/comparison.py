@@ -15,6 +15,7 @@ from frlib.publish.claims import NOT_RUN, difference, find, paper
 from frlib.publish.markup import NONE, chance, html_table, percent, points
 from frlib.publish.statistics import interval
 from frlib.run.files import of_first
+from frlib.run.labels import split
 from frlib.run.settings import READ_FROM, REGULARISED, decides
 
 METRICS = ("clean", "fgsm", "pgd20", "cw", "aa")
@@ -176,8 +177,8 @@ def grouped(results: dict) -> dict[str, dict[str, str]]:
     """
     found: dict[str, dict] = {}
     for label in results:
-        method, _, changes = label.partition("@")
-        changed = dict(change.split("=", 1) for change in changes.split(",") if change)
+        method, changes = split(label)
+        changed = dict(change.split("=", 1) for change in changes)
         config = next(iter(find(results, label, "config").values()), {})
         if method not in READ_FROM or method == "natural" or not config \
                 or not changed.keys() <= REGULARISER:

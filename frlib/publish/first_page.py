@@ -18,6 +18,7 @@ from frlib.publish.claims import (
     reasoned,
 )
 from frlib.publish.markup import SMOKE, SMOKE_MARK
+from frlib.run.labels import split
 
 FOREST = "forest.svg"  # beside headline.md
 FIGURE = """```{{figure}} generated/{file}
@@ -75,7 +76,7 @@ def _are(count: int) -> str:
 def scale(preset: str, results: dict) -> str:
     """One line: what was trained on how many images, and that the paper's network was not."""
     published = paper()["table2"]["conditions"]["architecture"]
-    configs = [config for label in results if "@" not in label
+    configs = [config for label in results if not split(label)[1]
                for config in find(results, label, "config").values() if "epochs" in config]
 
     def all_of(show):

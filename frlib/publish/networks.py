@@ -18,6 +18,7 @@ from frlib.run import export, figures
 from frlib.run.config import Config
 from frlib.run.files import read_json
 from frlib.run.folder import device_of
+from frlib.run.labels import split
 from frlib.run.places import project_root, resolve
 from frlib.run.settings import READ_FROM
 
@@ -120,4 +121,4 @@ def _forty() -> data.Split:
 
 def _sorted(labels) -> tuple[str, ...]:
     order = list(READ_FROM)
-    return tuple(sorted(labels, key=lambda label: (order.index(label.partition("@")[0]), label)))
+    return tuple(sorted(labels, key=lambda label: (order.index(split(label)[0]), label)))

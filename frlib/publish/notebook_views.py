@@ -23,7 +23,7 @@ from frlib.run.figures import examples
 from frlib.run.figures import spectra as mean_spectra
 from frlib.run.files import unpack_flags
 from frlib.run.folder import open_run, refuse_another
-from frlib.run.labels import parse_label, run_label
+from frlib.run.labels import parse_label, run_label, split
 from frlib.run.places import project_root, resolve
 from frlib.run.presets import shipped
 from frlib.run.provenance import NUMERICS
@@ -83,7 +83,7 @@ def labels(config: Config, name: str, wanted=READ_FROM) -> dict[str, str]:
     """
     found = {}
     for label in wanted:
-        ours = name == config.preset_name and label.partition("@")[0] in READ_FROM
+        ours = name == config.preset_name and split(label)[0] in READ_FROM
         with suppress(ValueError):
             found[label] = config.sibling(label).result_label if ours else label
     return found
@@ -182,7 +182,7 @@ def drops(history: dict[str, list[dict]]) -> list[float]:
 
 def best_epoch(label: str, rows: list[dict], prefix: str = "") -> dict:
     """The epoch that validation chooses, of equals the first; prefix "swa_": of the average."""
-    method = READ_FROM.get(label.partition("@")[0], ("at",))[0]
+    method = READ_FROM.get(split(label)[0], ("at",))[0]
     key = prefix + methods.METHODS[method].criterion
     return max((row for row in rows if key in row), key=lambda row: row[key])
 

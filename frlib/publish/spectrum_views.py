@@ -14,6 +14,7 @@ from frlib.publish.markup import NONE, html_table, percent, points
 from frlib.publish.notebook_views import AUTOATTACK_GAP, short
 from frlib.publish.statistics import LEVEL, interval, paired_interval, sign_flip
 from frlib.run.files import unpack_flags
+from frlib.run.labels import split
 
 CONTROLS = ("at", "at-fr", *(f"at-fr@fr_transform={name}" for name in (
     "none", "permuted", "orthogonal", "l2", "batch-class")))
@@ -128,7 +129,7 @@ def gains_table(results: dict, labels, base: str, preset: str) -> str:
             c = difference(same, label, base, attack)
             cells += [points(c["left"] - c["right"], *c["interval"]) if c else NOT_RUN,
                       f"{theirs[label][attack] - theirs['at'][attack]:+.2f}"
-                      if label in theirs and base.partition("@")[0] == "at" else NONE]
+                      if label in theirs and split(base)[0] == "at" else NONE]
         rows.append([label, *cells])
     heads = [head for title in titles().values() for head in (title, "in the paper")]
     return html_table(preset, [f"minus {base}", *heads], rows, caption=(

@@ -29,6 +29,7 @@ from frlib.run.files import (
     write_json,
 )
 from frlib.run.folder import Run, device_for_work, open_run, refuse_another
+from frlib.run.labels import join, split
 from frlib.run.places import resolve
 from frlib.run.provenance import NUMERICS, provenance
 from frlib.run.settings import JUDGING, READ_FROM
@@ -39,8 +40,8 @@ log = logging.getLogger("frlib")
 
 def siblings(label: str) -> list[str]:
     """The results that one training gives: "at@epochs=3" -> itself and "at-swa@epochs=3"."""
-    method, at, changes = label.partition("@")
-    return [name + at + changes for name, (trained, _) in READ_FROM.items() if trained == method]
+    method, changes = split(label)
+    return [join(name, changes) for name, (trained, _) in READ_FROM.items() if trained == method]
 
 
 def listed(base: Config) -> dict[str, Config]:

@@ -18,6 +18,7 @@ from frlib.run import evaluate_run, published
 from frlib.run.config import Config
 from frlib.run.files import atomic, file_checksum, read_json, write_json
 from frlib.run.folder import open_run
+from frlib.run.labels import split
 from frlib.run.places import project_root, resolve
 from frlib.run.settings import READ_FROM
 
@@ -89,7 +90,7 @@ def add_weights(base: Config) -> list[Path]:
     folder, written = resolve(base.runs_dir) / "results", []
     for path in sorted((folder / base.preset_name).glob(f"*/seed{SEED}.json")):
         label = path.parent.name
-        if label.partition("@")[0] not in READ_FROM or "weights" in read_json(path):
+        if split(label)[0] not in READ_FROM or "weights" in read_json(path):
             continue
         config = dataclasses.replace(base, seed=SEED).sibling(label)
         if not open_run(config).finished:

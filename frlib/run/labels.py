@@ -16,6 +16,17 @@ from frlib.run.settings import FIELDS, JUDGING, READ_FROM, SHOWN, TRAINING, chec
 LONGEST = 240  # of the 255 bytes of a file's name, less what "at" may become: "at-fr-swa"
 
 
+def split(label: str) -> tuple[str, list[str]]:
+    """Its method and what it changes: "at@epochs=3,lr=0.2" -> ("at", ["epochs=3", "lr=0.2"])."""
+    method, _, changes = label.partition("@")
+    return method, [change for change in changes.split(",") if change]
+
+
+def join(method: str, changes: list[str]) -> str:
+    """The label of which `split` gives these."""
+    return method + "@" * bool(changes) + ",".join(changes)
+
+
 def parse_label(label: str) -> dict:
     """The settings a label stands for: "at-fr@epochs=3" -> {"method": "at-fr", "epochs": 3}.
 
@@ -25,9 +36,9 @@ def parse_label(label: str) -> dict:
     if not isinstance(label, str) or not re.fullmatch(r"[\w.,=+/@-]*", label, re.ASCII):
         raise ValueError(f"label {SHOWN.repr(label)}: must be method@key=value,..., of letters, "
                          "digits and . , = + - / _ alone")
-    method, _, changes = label.partition("@")
+    method, changes = split(label)
     values = {"method": method}
-    for change in filter(None, changes.split(",")):
+    for change in changes:
         key, _, text = change.partition("=")
         if key in FIELDS and key not in TRAINING | JUDGING:
             raise ValueError(f"label {label!r}: {key} is no part of a label, give it by itself")
@@ -46,9 +57,9 @@ def _scalar(key: str, text: str):
 
 def run_label(label: str) -> str:
     """The run a result is read from: "at-swa@epochs=3,judge_images=40" -> "at@epochs=3"."""
-    method, _, changes = label.partition("@")
-    kept = [change for change in changes.split(",") if change.partition("=")[0] not in JUDGING]
-    return READ_FROM.get(method, (method,))[0] + "@" * any(kept) + ",".join(kept)
+    method, changes = split(label)
+    return join(READ_FROM.get(method, (method,))[0],
+                [change for change in changes if change.partition("=")[0] not in JUDGING])
 
 
 def ending(settings: dict, base: dict, preset: str) -> str:
@@ -56,12 +67,12 @@ def ending(settings: dict, base: dict, preset: str) -> str:
 
     ValueError, naming the preset, for more than the name of a folder holds.
     """
-    changes = ",".join(f"{k}={as_text(v)}" for k, v in settings.items() if v != base[k])
-    if len(changes) > LONGEST:
+    found = join("", [f"{k}={as_text(v)}" for k, v in settings.items() if v != base[k]])
+    if len(found) > LONGEST:
         raise ValueError(f"settings that differ from preset {preset} make a label of "
-                         f"{len(changes)} characters; a folder's name holds {LONGEST}: "
+                         f"{len(found)} characters; a folder's name holds {LONGEST}: "
                          "write them into a preset of your own")
-    return "@" + changes if changes else ""
+    return found
 
 
 def as_text(value) -> str:
