@@ -30,13 +30,13 @@ def test_lines_drops_and_the_chosen_epoch():
     assert book_tables.averaged_epochs(rows, views.best_epoch("at", rows, "swa_")["epoch"]) == 2
 
 
-def test_sentences_say_the_numbers_of_the_history():
-    text = views.seen(HISTORY, "small", averaged=True)
-    for figure in ("first 300 images of each split, under PGD-4", "epoch 2 of 3", "35.0 % PGD",
-                   "30.0 %", "31.0 % at epoch 3, a mean over 1 epoch."):
-        assert figure in text
-    assert "Curves" not in views.seen(HISTORY, "somebodys-own")
-    assert "not run" in views.seen({}, "small")
+def test_the_table_of_the_curves_has_the_epochs_that_count():
+    text = views.curve_points(HISTORY, "small", averaged=True)
+    for cells in ("2, chosen on validation|60.0|35.0", "3, last|60.0|30.0", "3, average of 1|"):
+        assert "<td>" + cells.replace("|", "</td><td>") in text, cells
+    assert "The first 300 images, under PGD-4" in text
+    assert "under PGD" not in views.curve_points(HISTORY, "somebodys-own")
+    assert "not run" in views.curve_points({}, "small")
 
 
 def test_sentences_about_spectra_say_what_the_figures_hold():
@@ -98,8 +98,9 @@ def test_a_turned_knob_is_shown_itself_beside_the_partner_that_shares_all_else(s
     assert views.labels(turned, "mini", ["at-fr"]) == {"at-fr": "at-fr"}
     assert list(views.progress(turned, name, found, ["at", "at-fr", "trades"])) == [
         "at", "at-fr@fr_lambda=0.5"]
-    assert views.seen({"at": HISTORY["at"]}, "smoke", wanted=[
-        "at@judge_images=20", own["at-fr"]]).endswith("\n\nNot run: `at-fr@fr_lambda=0.5`.")
+    text = views.curve_points({"at": HISTORY["at"]}, "smoke", wanted=[
+        "at@judge_images=20", own["at-fr"]])
+    assert text.count("not run") == 1 and "<td>at-fr@fr_lambda=0.5</td><td>not run</td>" in text
     badge = views.badge(turned, ["at", "at-fr"])
     assert ">at-fr@fr_lambda=0.5</a>" in badge and ">at-fr</a>" not in badge and ">at</a>" in badge
     caption = book_tables.claims_html(name, found, ["C6"], own)

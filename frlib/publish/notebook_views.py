@@ -223,32 +223,32 @@ def history_table(history: dict[str, list[dict]], preset: str) -> str:
                                       "val. PGD %", "test clean %", "test PGD %", "time"], rows)
 
 
-def seen(history: dict[str, list[dict]], preset: str, averaged: bool = False, wanted=()) -> str:
-    """What the curves say, in sentences made from their numbers; which of `wanted` were not run."""
-    if not history:
-        return f"No results of preset `{preset}`: not run."
-    sentences = []
-    if preset in shipped():  # one of the book's, whose file is at hand
+def curve_points(history: dict[str, list[dict]], preset: str, averaged: bool = False,
+                 wanted=()) -> str:
+    """The points of the curves that count: the epoch that validation chooses and the last one.
+
+    With `averaged` also the average at the last epoch; of the labels `wanted`, those without a
+    curve as not run. Test accuracies in percent, as an HTML table.
+    """
+    caption, rows = "The curves in numbers: accuracy on test images, in %.", []
+    if history and preset in shipped():  # one of the book's, whose file is at hand
         drawn = load(preset, **parse_label(next(iter(history))))
         images = f"the first {drawn.curve_images:,}" if drawn.curve_images else "all"
-        sentences.append(f"Curves: {images} images of each split, under PGD-{drawn.curve_steps}; "
-                         "the tables judge more images, under stronger attacks.")
-    for label, rows in history.items():
-        row, last = best_epoch(label, rows), rows[-1]
-        sentences.append(
-            f"**{label}** ({preset}): validation chooses epoch {row['epoch']} of {len(rows)}, with "
-            f"{100 * row['test_clean']:.1f} % clean and {100 * row['test_pgd']:.1f} % PGD accuracy "
-            f"on the test images; the last has {100 * last['test_clean']:.1f} % "
-            f"and {100 * last['test_pgd']:.1f} %.")
-        if averaged and "swa_val_pgd" in last:
-            row = best_epoch(label, rows, "swa_")
-            count = book_tables.averaged_epochs(rows, row["epoch"])
-            sentences.append(f"Its averaged weights: {100 * row['swa_test_clean']:.1f} % and "
-                             f"{100 * row['swa_test_pgd']:.1f} % at epoch {row['epoch']}, a mean "
-                             f"over {count} epoch{'s' * (count != 1)}.")
+        caption += f" {images.capitalize()} images, under PGD-{drawn.curve_steps}; the results " \
+                   "above have more images, or stronger attacks."
+    for label, epochs in history.items():
+        last = epochs[-1]
+        points = {"chosen on validation": (best_epoch(label, epochs), ""), "last": (last, "")}
+        if averaged and "swa_test_pgd" in last:
+            count = book_tables.averaged_epochs(epochs, last["epoch"])
+            points[f"average of {count}"] = last, "swa_"
+        for what, (row, prefix) in points.items():
+            accuracies = [row[f"{prefix}test_clean"], row[f"{prefix}test_pgd"]]
+            rows.append([label, f"{row['epoch']}, {what}", *(f"{100 * a:.1f}" for a in accuracies)])
     there = set(map(run_label, history))
-    missing = [f"`{label}`" for label in wanted if run_label(label) not in there]
-    return "\n\n".join(sentences + [f"Not run: {', '.join(missing)}."] * bool(missing))
+    rows += [[label, NOT_RUN, NONE, NONE] for label in wanted if run_label(label) not in there]
+    return html_table(preset, ["Run", "Epoch", "Clean", "PGD"], rows or [[NOT_RUN] + [NONE] * 3],
+                      caption=caption)
 
 
 def low_pass_lines(figures: dict) -> dict:
