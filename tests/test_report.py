@@ -149,6 +149,23 @@ def test_claims_that_hold_are_reproduced(good):
     assert {verdicts[i] for i in rivals} == {"not run"}
 
 
+def test_a_claim_is_judged_at_the_largest_scale_that_has_its_runs(good):
+    large = {"natural": {0: result("natural", clean=190, preset="big")},
+             "at": {0: result("at", pgd20=90, clean=100, preset="big")}}
+    name, found = claims.deciding(STATEMENTS["C20"], "mini", good, {"big": large})
+    assert name == "big" and found is large
+    assert claims.deciding(STATEMENTS["C6"], "mini", good, {"big": large}) == ("mini", good)
+    body = {row[0].partition(".")[0]: row
+            for row in cells(book_tables.claims("mini", good, {"big": large}))[1:]}
+    assert body["C20"][2].startswith("preset big: 95.0 > 50.0")
+    assert not body["C6"][2].startswith("preset")
+    line = first_page.scales("mini", good, {"big": large})
+    assert line.count("Trained: ") == 2 and "judged by preset big: " in line
+    assert first_page.scales("mini", good) == first_page.scale("mini", good)
+    tables = sources.provenance("mini", good, {"big": large})
+    assert ":name: provenance-big" in tables and "result-files/big/at/seed0.json" in tables
+
+
 def test_the_first_page_is_made_of_verdicts(good):
     text = first_page.headline("mini", good)
     assert f"Of the paper's {len(STATEMENTS)} claims 21 are reproduced, among them: a low" in text

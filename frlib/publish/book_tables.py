@@ -17,6 +17,7 @@ from frlib.publish import comparable, comparison, plots
 from frlib.publish.claims import (
     NOT_RUN,
     TABLE1_METHOD,
+    deciding,
     effect,
     evidence,
     find,
@@ -26,7 +27,7 @@ from frlib.publish.claims import (
 from frlib.publish.first_page import FOREST, headline, picture, verdicts
 from frlib.publish.markup import NONE, chance, html_table, myst_table, points
 from frlib.publish.result_format import KINDS, SHAPE, misfit, other_images
-from frlib.publish.sources import badge, copy_files, costs, preset_costs, provenance
+from frlib.publish.sources import badge, copy_files, costs, preset_costs, provenance, runs
 from frlib.publish.speed_tables import ascent, load, precision, speed
 from frlib.run.files import atomic, read_json
 from frlib.run.labels import split
@@ -208,15 +209,27 @@ def table2_html(preset: str, results: dict, labels: dict | None = None) -> str:
 
 
 CLAIMS = ["Claim", "Paper", "Ours", "Verdict"]
+PUBLISHED = ("mini", "small")  # presets whose committed results stand in for smoke, best first
 
 
-def claims(preset: str, results: dict) -> str:
-    """Every statement of claims.yml with the paper's figures, ours and the verdict."""
+def claims(preset: str, results: dict, larger: dict | None = None) -> str:
+    """Every statement of claims.yml with the paper's figures, ours and the verdict.
+
+    larger: as in `first_page.headline`; what it decides says so.
+    """
+    rows, used = [], {}
+    for statement in paper()["statements"]:
+        name, found = deciding(statement, preset, results, larger or {})
+        row, = _claims([statement], found, "**{}**")
+        if name != preset:
+            used[name] = found
+            row[2] = f"preset {name}: {row[2]}"
+        rows.append(row)
+    setting = " ".join(_setting(name, found) for name, found in {**used, preset: results}.items())
     return myst_table(
         preset, "claims", "The paper's claims: both sides of each comparison, accuracies and "
         "shares in %, and their difference in points with its 95 % interval (roughness: in its own "
-        f"unit). {_setting(preset, results)}", CLAIMS,
-        _claims(paper()["statements"], results, "**{}**"), "claims", "34 14 34 18")
+        f"unit). {setting}", CLAIMS, rows, "claims", "34 14 34 18")
 
 
 def claims_html(preset: str, results: dict, ids, labels: dict | None = None) -> str:
@@ -365,7 +378,7 @@ def follow_up(results: dict) -> str:
         "and 20 test images a class: accuracy in %, with 95 % intervals. "
         + _setting(FOLLOW_UP, results).replace(" on folder,", ","), ["Run", *heads],
         rows or [[NOT_RUN] + [NONE] * len(heads)]) \
-        + "\n" + provenance(FOLLOW_UP, results, "provenance-follow-up")
+        + "\n" + runs(FOLLOW_UP, results, "provenance-follow-up")
 
 
 def bars(results: dict) -> dict[str, dict[str, tuple[float, float, float]]]:
@@ -386,10 +399,16 @@ def bars(results: dict) -> dict[str, dict[str, tuple[float, float, float]]]:
 
 
 PAPER = (paper_table1, paper_table2)  # pages that need no result
+SCALED = (headline, verdicts, claims, provenance)  # each claim at the largest scale there is
 OURS = (badge, headline, verdicts, claims, table1, table2, readings, ablations, settings, costs,
         provenance)
 PAGES = (*(make.__name__ for make in PAPER + OURS), "follow_up", "speed", "precision",
          "load", "preset_costs")
+
+
+def _before(preset: str) -> tuple[str, ...]:
+    """Those of PUBLISHED that are of larger scale than this one; none for another preset."""
+    return PUBLISHED[:PUBLISHED.index(preset)] if preset in PUBLISHED else ()
 
 
 def write_pages(out: str | Path, preset: str, *folders: str | Path) -> None:
@@ -401,7 +420,10 @@ def write_pages(out: str | Path, preset: str, *folders: str | Path) -> None:
     """
     measured = project_root() / "benchmarks"
     results, others = collect(preset, *folders), collect(FOLLOW_UP, *folders)
-    made = [*(make() for make in PAPER), *(make(preset, results) for make in OURS),
+    larger = {name: collect(name, *folders) for name in _before(preset)}
+    made = [*(make() for make in PAPER),
+            *(make(preset, results, larger) if make in SCALED else make(preset, results)
+              for make in OURS),
             follow_up(others), speed(measured),
             precision(measured), load(measured),
             preset_costs({name: collect(name, *folders) for name in shipped()})]
@@ -412,8 +434,9 @@ def write_pages(out: str | Path, preset: str, *folders: str | Path) -> None:
         with atomic(Path(out) / "precision.svg") as temporary:
             plots.ascent(lines).savefig(temporary, format="svg")
     with atomic(Path(out) / FOREST) as temporary:
-        picture(preset, results).savefig(temporary, format="svg")
+        picture(preset, results, larger).savefig(temporary, format="svg")
     extra = Path(out) / "extra"
     extra.mkdir(exist_ok=True)
-    copy_files(extra, preset, results)
+    for name, found in {**larger, preset: results}.items():
+        copy_files(extra, name, found)
     copy_files(extra, FOLLOW_UP, others)

@@ -144,6 +144,14 @@ def reasoned(statement: dict, results: dict) -> tuple[str, str]:
     return UNDECIDED, "too few images: the interval holds 0 and the paper's figure"
 
 
+def deciding(statement: dict, preset: str, results: dict, larger: dict) -> tuple[str, dict]:
+    """The preset and results that a statement is judged by: the first of `larger`, {preset:
+    results}, best first, in which all its runs are, else these."""
+    there = ((name, found) for name, found in larger.items()
+             if verdict(statement, found) != NOT_RUN)
+    return next(there, (preset, results))
+
+
 def published(statement: dict) -> list[float | None]:
     """The paper's difference for each comparison of `evidence`, in points; None: it prints none."""
     test, rows = statement["test"], paper()["table2"]["rows"]

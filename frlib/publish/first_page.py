@@ -12,6 +12,7 @@ from frlib.publish.claims import (
     REPRODUCED,
     SMALLER,
     UNDECIDED,
+    deciding,
     evidence,
     find,
     paper,
@@ -32,23 +33,28 @@ The claims as differences; of several rivals, the one against which it comes out
 """
 
 
-def headline(preset: str, results: dict) -> str:
-    """Three sentences on the verdicts, the forest plot, and a line on what was trained."""
-    figure = FIGURE.format(file=FOREST, alt=in_words(forest(results)))
-    told, line = verdicts(preset, results).rsplit("\n\n", 1)
+def headline(preset: str, results: dict, larger: dict | None = None) -> str:
+    """Three sentences on the verdicts, the forest plot, and a line on what was trained.
+
+    larger: {preset: results} of larger scale, best first; a claim whose runs are all in one of them
+    is judged there (`claims.deciding`), and named after it.
+    """
+    figure = FIGURE.format(file=FOREST, alt=in_words(forest(results, preset, larger)))
+    told, line = verdicts(preset, results, larger).rsplit("\n\n", 1)
     return f"{told}\n\n{figure}\n{line}"
 
 
-def verdicts(preset: str, results: dict) -> str:
+def verdicts(preset: str, results: dict, larger: dict | None = None) -> str:
     """`headline` without the picture."""
     mark = SMOKE if preset == "smoke" else ""
-    return f"{mark}{sentences(results)}\n\n{scale(preset, results)}\n"
+    return f"{mark}{sentences(results, preset, larger)}\n\n{scales(preset, results, larger)}\n"
 
 
-def sentences(results: dict) -> str:
+def sentences(results: dict, preset: str = "", larger: dict | None = None) -> str:
     """What holds, what does not, and what cannot be told here, with the reasons."""
     statements = paper()["statements"]
-    found = {s["id"]: reasoned(s, results) for s in statements}
+    found = {s["id"]: reasoned(s, deciding(s, preset, results, larger or {})[1])
+             for s in statements}
 
     def those(verdict, what):
         """"3 are <what>: <those with a headline>", "" for none."""
@@ -71,6 +77,16 @@ def sentences(results: dict) -> str:
 
 def _are(count: int) -> str:
     return f"{count} {'is' if count == 1 else 'are'}"
+
+
+def scales(preset: str, results: dict, larger: dict | None = None) -> str:
+    """The `scale` of every preset that decides a claim, in one line."""
+    chosen = [deciding(s, preset, results, larger or {})[0] for s in paper()["statements"]]
+    counts = Counter(chosen)
+    others = [f"{_are(counts[name])} judged by preset {name}: {scale(name, found)}"
+              for name, found in (larger or {}).items() if counts[name]]
+    return " ".join([*others, f"{_are(counts[preset])} judged by preset {preset}:"] * bool(others)
+                    + [scale(preset, results)])
 
 
 def scale(preset: str, results: dict) -> str:
@@ -96,18 +112,21 @@ def scale(preset: str, results: dict) -> str:
         f"{line} {published.upper()}, the network of the paper's Table 2, was not run."
 
 
-def forest(results: dict) -> list[dict]:
+def forest(results: dict, preset: str = "", larger: dict | None = None) -> list[dict]:
     """The claims with a headline as `plots.forest` takes them; of several comparisons the worst."""
+    here = results
     rows = []
     for statement in paper()["statements"]:
         if "headline" not in statement:
             continue
+        name, results = deciding(statement, preset, here, larger or {})
         found = [c for c in evidence(statement, results) if c]
         verdict, _ = reasoned(statement, results)
         worst = min(found, key=lambda c: c["left"] - c["right"], default=None)
         printed = statement["paper"]
         size = worst["paper"] if worst else printed[0] - printed[1] if printed else None
-        rows.append({"text": statement["headline"], "paper": size, "verdict": verdict,
+        told = statement["headline"] + f" ({name})" * (name != preset)
+        rows.append({"text": told, "paper": size, "verdict": verdict,
                      "ours": (worst["left"] - worst["right"], *worst["interval"])
                      if worst and verdict != NOT_RUN else None})
     return rows
@@ -124,6 +143,7 @@ def in_words(rows: list[dict]) -> str:
                        quote=False)
 
 
-def picture(preset: str, results: dict):
+def picture(preset: str, results: dict, larger: dict | None = None):
     """The forest plot as a matplotlib figure."""
-    return plots.forest(forest(results), mark=SMOKE_MARK if preset == "smoke" else None)
+    mark = SMOKE_MARK if preset == "smoke" else None
+    return plots.forest(forest(results, preset, larger), mark=mark)

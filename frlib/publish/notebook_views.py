@@ -29,7 +29,6 @@ from frlib.run.presets import shipped
 from frlib.run.provenance import NUMERICS
 from frlib.run.settings import READ_FROM
 
-PUBLISHED = ("mini", "small")  # presets whose committed results stand in for smoke, best first
 SERIES = {  # columns of a run's history that are accuracies, and their names on a figure
     "val_clean": "clean, validation", "test_clean": "clean, test", "val_pgd": "PGD, validation",
     "test_pgd": "PGD, test", "swa_test_pgd": "averaged, PGD, test",
@@ -59,7 +58,7 @@ def shown(config: Config, show: str = "", needed=("at", "at-fr")) -> tuple[str, 
     committed = project_root() / "results"
     name = show or config.preset_name
     if not show and name == "smoke" and not turned(config):
-        there = (preset for preset in PUBLISHED
+        there = (preset for preset in book_tables.PUBLISHED
                  if all(any((committed / preset / label).glob("seed*.json")) for label in needed))
         name = next(there, name)
     found = book_tables.collect(name, resolve(config.runs_dir) / "results", committed)

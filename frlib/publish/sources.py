@@ -76,7 +76,14 @@ def _links(preset: str, label: str, seeds, up: str) -> str:
     return f"{text} ({', '.join(each)})"
 
 
-def provenance(preset: str, results: dict, name: str = "provenance") -> str:
+def provenance(preset: str, results: dict, larger: dict | None = None) -> str:
+    """A table of `runs` for the preset, and for each of `larger`, {preset: results}."""
+    others = [runs(name, found, f"provenance-{name}") for name, found in (larger or {}).items()
+              if found]
+    return "\n".join([runs(preset, results), *others])
+
+
+def runs(preset: str, results: dict, name: str = "provenance") -> str:
     """One row per result file: what made it, when, and whether today's code would give it."""
     head = ["Result", "Seed", "Numbers", "Training", "Judging", "Warnings", "Date (UTC)", "Commit",
             "torch", "Threads", "Device"]
