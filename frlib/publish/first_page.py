@@ -59,7 +59,8 @@ def sentences(results: dict, preset: str = "", larger: dict | None = None) -> st
     def those(verdict, what):
         """"3 are <what>: <those with a headline>", "" for none."""
         chosen = [s for s in statements if found[s["id"]][0] == verdict]
-        named = "; ".join(s["headline"] for s in chosen if "headline" in s)
+        named = "; ".join(s["headline"] if "headline" in s else _lower(s["text"])
+                          for s in chosen if "headline" in s or verdict == CONTRADICTED)
         return f"{_are(len(chosen))} {what}{f': {named}' * bool(named)}." if chosen else ""
 
     reasons = Counter(reason for verdict, reason in found.values() if verdict == UNDECIDED)
@@ -79,19 +80,31 @@ def _are(count: int) -> str:
     return f"{count} {'is' if count == 1 else 'are'}"
 
 
+def _lower(text: str) -> str:
+    return text[0].lower() + text[1:].removesuffix(".")
+
+
 def scales(preset: str, results: dict, larger: dict | None = None) -> str:
     """The `scale` of every preset that decides a claim, in one line."""
-    chosen = [deciding(s, preset, results, larger or {})[0] for s in paper()["statements"]]
-    counts = Counter(chosen)
-    others = [f"{_are(counts[name])} judged by preset {name}: {scale(name, found)}"
+    counts = Counter(deciding(s, preset, results, larger or {})[0] for s in paper()["statements"])
+    others = [f"Trained for the {counts[name]} claims of preset {name}: {trained(found)}."
               for name, found in (larger or {}).items() if counts[name]]
-    return " ".join([*others, f"{_are(counts[preset])} judged by preset {preset}:"] * bool(others)
-                    + [scale(preset, results)])
+    line = scale(preset, results)
+    return " ".join([*others, line.replace("Trained:", "For the others:", 1) if others else line])
 
 
 def scale(preset: str, results: dict) -> str:
     """One line: what was trained on how many images, and that the paper's network was not."""
-    published = paper()["table2"]["conditions"]["architecture"]
+    published, told = paper()["table2"]["conditions"]["architecture"], trained(results)
+    if not told:
+        return f"Nothing of preset {preset} was run; neither was {published.upper()}."
+    line = f"Trained: {told}."
+    return line if published in told else \
+        f"{line} {published.upper()}, the network of the paper's Table 2, was not run."
+
+
+def trained(results: dict) -> str:
+    """Network, epochs, images and seeds of a preset, and what judged them; "" for no results."""
     configs = [config for label in results if not split(label)[1]
                for config in find(results, label, "config").values() if "epochs" in config]
 
@@ -99,17 +112,15 @@ def scale(preset: str, results: dict) -> str:
         return " / ".join(dict.fromkeys(str(show(config)) for config in configs))
 
     if not configs:
-        return f"Nothing of preset {preset} was run; neither was {published.upper()}."
+        return ""
     networks = all_of(lambda c: c["model"])
     images = all_of(lambda c: f"{c['train_size']:,}" if c["train_size"] else "all")
     seeds = len({seed for label in results for seed in find(results, label, "scores")})
     tested = all_of(lambda c: f"{c['judge_images']:,}" if c["judge_images"] else "all")
     attacked = all_of(lambda c: f"{c['aa_images']:,}" if c["aa_images"] else "all")
-    line = (f"Trained: {networks}, {all_of(lambda c: c['epochs'])} epochs on {images} training "
-            f"images of {all_of(lambda c: c['dataset'])}, {seeds} seed{'s' * (seeds > 1)}; judged "
-            f"on {tested} test images, {attacked} for AutoAttack.")
-    return line if published in networks else \
-        f"{line} {published.upper()}, the network of the paper's Table 2, was not run."
+    return (f"{networks}, {all_of(lambda c: c['epochs'])} epochs on {images} training images of "
+            f"{all_of(lambda c: c['dataset'])}, {seeds} seed{'s' * (seeds > 1)}; judged on "
+            f"{tested} test images, {attacked} for AutoAttack")
 
 
 def forest(results: dict, preset: str = "", larger: dict | None = None) -> list[dict]:
