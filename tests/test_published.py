@@ -9,7 +9,7 @@ import torch
 
 from frlib import data, evaluate, fast
 from frlib.publish.result_format import KINDS
-from frlib.run import config, evaluate_run, export
+from frlib.run import config, export
 from frlib.run.files import read_json, unpack_flags
 
 FILES = sorted((Path(__file__).resolve().parents[1] / "results").glob("*/*/seed*.json"))
@@ -67,7 +67,7 @@ def test_published_weights_give_the_published_flags(cifar_root):
     with evaluate.full_precision():
         clean = evaluate.correct(model, test.x, test.labels, **batch)
         generator = torch.Generator().manual_seed(stored["seed"])
-        attack = partial(evaluate_run.pgd20, eps=settings.judge_eps, generator=generator)
+        attack = partial(evaluate.pgd20, eps=settings.judge_eps, generator=generator)
         robust = evaluate.robust(model, test.x, test.labels, attack, clean=clean, **batch)
     for attack, flags in (("clean", clean), ("pgd20", robust)):
         score = stored["scores"][attack]
