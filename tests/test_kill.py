@@ -245,3 +245,11 @@ def test_the_pipeline_killed_at_random_moments_ends_as_an_unbroken_one(tmp_path)
         for page in PAGES:
             assert shown(broken / page) == shown(whole / page), page
         print(f"round {rounds} has ended as the unbroken one", flush=True)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root")
+def test_a_folder_that_may_only_be_read_is_told(preset, tmp_path, capsys):
+    tmp_path.chmod(0o500)
+    assert main(["train", "--preset", preset, "--runs-dir", str(tmp_path / "runs")]) == 1
+    assert "cannot write to" in capsys.readouterr().err
+    tmp_path.chmod(0o700)

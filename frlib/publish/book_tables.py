@@ -40,6 +40,7 @@ READINGS = {"at": "AT", "at-fr": "AT-FR, class",
             "at-fr@fr_transform=batch-class": "AT-FR, batch-class", "at-swa": "AT-SWA",
             "at-fr-swa": "AT-FR-SWA, class",
             "at-fr-swa@fr_transform=batch-class": "AT-FR-SWA, batch-class"}
+PUBLISHED = ("mini", "small")  # presets whose committed results stand in for smoke, best first
 FOLLOW_UP = "cifar100-subset"  # the preset of the second paper's methods
 MEAN = "mean ± standard deviation of seeds"
 INPUTS = {"clean": "clean", "pgd20": "PGD-20"}
@@ -209,7 +210,6 @@ def table2_html(preset: str, results: dict, labels: dict | None = None) -> str:
 
 
 CLAIMS = ["Claim", "Paper", "Ours", "Verdict"]
-PUBLISHED = ("mini", "small")  # presets whose committed results stand in for smoke, best first
 
 
 def claims(preset: str, results: dict, larger: dict | None = None) -> str:

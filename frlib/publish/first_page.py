@@ -89,16 +89,16 @@ def scales(preset: str, results: dict, larger: dict | None = None) -> str:
     counts = Counter(deciding(s, preset, results, larger or {})[0] for s in paper()["statements"])
     others = [f"Trained for the {counts[name]} claims of preset {name}: {trained(found)}."
               for name, found in (larger or {}).items() if counts[name]]
-    line = scale(preset, results)
-    return " ".join([*others, line.replace("Trained:", "For the others:", 1) if others else line])
+    line = scale(preset, results, "For the others" if others else "Trained")
+    return " ".join([*others, line])
 
 
-def scale(preset: str, results: dict) -> str:
+def scale(preset: str, results: dict, what: str = "Trained") -> str:
     """One line: what was trained on how many images, and that the paper's network was not."""
     published, told = paper()["table2"]["conditions"]["architecture"], trained(results)
     if not told:
         return f"Nothing of preset {preset} was run; neither was {published.upper()}."
-    line = f"Trained: {told}."
+    line = f"{what}: {told}."
     return line if published in told else \
         f"{line} {published.upper()}, the network of the paper's Table 2, was not run."
 
