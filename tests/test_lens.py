@@ -1,4 +1,4 @@
-"""The page on the spectral lens: intervals, what is drawn, and sentences, from known numbers."""
+"""The page on the spectral lens: intervals, tables, and what is drawn, from known numbers."""
 
 import copy
 
@@ -31,7 +31,8 @@ NUMBERS = {  # on a 3 x 3 map: the centre is low, its four neighbours middle, th
                "at-fr@fr_transform=batch-class": scores(30, 20, 20, 21, 10)},
     "inside": {"natural": {"low": [0.8, 0.6], "middle": [1.0], "high": []},
                "at": {"low": [0.9]}, "at-fr@fr_transform=batch-class": {"low": [1.0]}},
-    "size": {"natural": {"low": [0.7, 0.5], "middle": [0.3], "high": []}, "at": {"low": [0.8]}},
+    "size": {"natural": {"low": [0.7, 0.5], "middle": [0.3], "high": []}, "at": {"low": [0.8]},
+             "at-fr@fr_transform=batch-class": {"low": [0.8]}},
     "shares": {"natural": [[0.1, 0.4, 0.5]] * 40, "at": [[0.7, 0.2, 0.1]] * 40,
                "at-fr@fr_transform=batch-class": [[0.4, 0.4, 0.2]] * 40},
     "maps": {"natural": [[0.0, 0.5, 0.1], [0.6, 0.9, 0.4], [0.1, 0.5, 0.2]],
@@ -93,30 +94,22 @@ def test_agreement_is_a_rank_correlation_and_undefined_without_ranks():
     assert frequency_views.agreement(turned)["at"] == pytest.approx(-1)
 
 
-# --- sentences
+# --- tables
 
 
-def test_sentences_hold_the_numbers():
-    text = frequency_views.seen_shares(NUMBERS)
-    assert "the low band holds 10.0 % [10.0, 10.0] (**natural**) to 70.0 % [70.0, 70.0] (**at**)" \
-        in text
-    assert "the high band holds 10.0 % [10.0, 10.0] (**at**) to 50.0 %" in text
-    assert "White noise would have 10 / 40 / 50 %" in text
-    text = frequency_views.seen_bands(NUMBERS)
-    assert "the low band for **at**; the high band for **natural**" in text
-    assert "no band beyond chance for **at-fr, batch-class**" in text
-    assert "at least 70.0 %" in text and "(natural, low band)" in text
-    assert "square is 0.30 to 0.80 of the radius" in text
-    assert "at 10 / 50 / 70" in frequency_views.seen_maps(NUMBERS)
-    text = frequency_views.seen_agreement(NUMBERS)
-    assert "over the 9 frequencies" in text and "at-fr, batch-class undefined" in text
-    assert "for 2 of 3 models (**natural**, **at**)" in text  # a map without weak spots agrees not
+def test_the_table_holds_every_lens():
+    text = frequency_views.summary_table(NUMBERS, "mini")
+    for row in ("natural|10.0 [10.0, 10.0]|50.0 [50.0, 50.0]|high (p &lt; 0.001)|90 / 50 / 10|+",
+                "at|70.0 [70.0, 70.0]|10.0 [10.0, 10.0]|low (p &lt; 0.001)|10 / 50 / 70|+1.00",
+                "none (p = 1)|50 / 50 / 50|—|8|—"):
+        assert row.replace("|", "</td><td>") in text, row
     # half-way from chance, 4 of 40, to 36 and to 30 right
-    assert "natural 32 and 8; at 32 and 1; at-fr, batch-class 8 and none" \
-        in frequency_views.seen_filters(NUMBERS)
+    assert list(frequency_views.half_kept(NUMBERS).values()) == [(32, 8), (32, 1), (8, None)]
+    text = frequency_views.kept_table(NUMBERS, "mini")
+    assert "<td>natural</td><td>70.0 %</td><td>0.30</td>" in text
 
 
-def test_a_network_that_gets_no_image_right_has_its_numbers_and_sentences():
+def test_a_network_that_gets_no_image_right_has_its_numbers_and_tables():
     wrong = {**NUMBERS, "scores": {"at": scores(0, 0, 0, 0, 0)},
              "inside": {"at": {"low": [], "middle": [], "high": []}},
              "size": {"at": {"low": [], "middle": [], "high": []}},
@@ -124,16 +117,17 @@ def test_a_network_that_gets_no_image_right_has_its_numbers_and_sentences():
              "shares": {"at": NUMBERS["shares"]["at"]}, "filters": {"at": NUMBERS["filters"]["at"]}}
     assert frequency_views.weakest(wrong)["at"][1] == 1
     assert frequency_views.agreement(wrong) == {"at": None}
-    for seen in ("seen_shares", "seen_bands", "seen_maps", "seen_agreement", "seen_filters"):
-        assert "nan" not in getattr(frequency_views, seen)(wrong)
+    for table in (frequency_views.summary_table, frequency_views.kept_table):
+        assert "nan" not in table(wrong, "mini")
 
 
 def test_a_band_without_a_frequency_on_a_coarse_map_is_left_out():
     coarse = {**NUMBERS, "vertical": [-1], "horizontal": [-1, 0], "maps": {"at": [[0.2, 0.4]]},
               "energy": {"at": [[2.0, 1.0]]}}
     assert frequency_views.band_means(coarse, "maps") == {"at": {"middle": 0.4, "high": 0.2}}
-    assert "of the middle / high band: at 40 / 20." in frequency_views.seen_maps(coarse)
-    assert "for 1 of 1 models" in frequency_views.seen_agreement(coarse)
+    assert "under waves, middle / high<" in frequency_views.summary_table(
+        {**coarse, **{key: {"at": NUMBERS[key]["at"]} for key in ("shares", "scores", "filters")}},
+        "mini")
 
 
 # --- figures

@@ -39,21 +39,15 @@ def test_the_table_of_the_curves_has_the_epochs_that_count():
     assert "not run" in views.curve_points({}, "small")
 
 
-def test_sentences_about_spectra_say_what_the_figures_hold():
-    def row(*counts):
-        return {str(b): files.score([1] * n + [0] * (20 - n))
-                for b, n in zip((32, 16), counts, strict=True)}
-    figures = {"table1": {"natural": {"clean": row(18, 9), "pgd20": row(0, 4)}}, "full_scale": None,
-               "roughness": {"at": [1.0, 1.1, 1.2, 1.3] * 5, "natural": [2.0, 2.1, 2.2, 2.3] * 5,
+def test_tables_of_spectra_hold_what_the_figures_do():
+    figures = {"roughness": {"at": [1.0, 1.1, 1.2, 1.3] * 5, "natural": [2.0, 2.1, 2.2, 2.3] * 5,
                              "at-swa": [1.0, 1.1, 1.2, 1.3] * 5},
                "radial": {"at": [8.0, 1.0, 1.0], "natural": [0.0, 1.0, 3.0]}}
-    text = views.seen_low_pass(figures)
-    assert text == ("At bandwidth 16 **natural** keeps 50 % of its clean accuracy. Under attack, "
-                    "at the bandwidth that suits it best, **natural** gains 20.0 points.")
-    text = views.seen_roughness(figures)
-    assert "**at** 1.15, **natural** 2.15, **at-swa** 1.15." in text
-    assert text.endswith("kernel by kernel: **natural** is rougher (p < 0.001).")
-    assert views.seen_radial(figures).endswith("image: **at** 0, **natural** 2.")
+    text = views.roughness_table(figures, "mini")
+    assert "<td>natural</td><td>2.15</td><td>rougher (p &lt; 0.001)</td>" in text
+    assert "<td>at</td><td>1.15</td><td>—</td>" in text
+    assert "<td>at</td><td>0</td></tr><tr><td>natural</td><td>2</td>" in \
+        views.radial_table(figures, "mini")
 
 
 def test_the_code_that_a_page_shows_is_what_runs_without_its_docstring():

@@ -1,4 +1,4 @@
-"""The page on the spectrum: gaps, fronts, doubts and sentences, from known flags."""
+"""The page on the spectrum: gaps, fronts and doubts, from known flags."""
 
 import matplotlib
 
@@ -39,25 +39,13 @@ def test_the_gap_is_on_autoattacks_images():
     assert "<td>at</td><td>12</td><td>10</td>" in spectrum_views.stages_table(RESULTS, LABELS, "")
 
 
-def test_sentences_hold_the_numbers_and_what_was_not_run():
-    text = spectrum_views.seen_controls(RESULTS, LABELS, "at-fr")
-    assert "under PGD-20 (40 images) **at-fr, no transform** (+50.0 [" in text
-    assert "under AutoAttack (20 images) none" in text and text.endswith("Not run: `mart`.")
-    text = spectrum_views.seen_gaps(RESULTS, LABELS, "at-fr", "at")
-    assert "40.0 points (**at**) to 55.0 points (**at-fr, no transform**)" in text
-    assert text.endswith("in the paper's Table 2, +4.48 and +0.64.")
-    text = spectrum_views.seen_frontier(RESULTS)
-    assert "under PGD-20 **at**, **at-fr, no transform**" in text
-    assert "under AutoAttack **AT-AWP**, **AT-SWA**, **AT-FR-SWA**." in text
-    for seen in (spectrum_views.seen_gaps({}, LABELS, "at-fr", "at"),
-                 spectrum_views.seen_controls({}, LABELS, "at-fr"),
-                 spectrum_views.seen_frontier({}), spectrum_views.seen_soundness({})):
-        assert "not run" in seen.lower()
-
-
 def test_the_front_is_what_none_beats_on_both_axes():
     points = {"a": (3, 1), "b": (2, 2), "c": (1, 1), "d": (2, 1)}
     assert spectrum_views.unbeaten(points) == ["a", "b", "d"]
+    text = spectrum_views.unbeaten_table(RESULTS, "small")
+    assert "<td>PGD-20</td><td>at, at-fr, no transform</td>" in text
+    assert "<td>AT-AWP, AT-SWA, AT-FR-SWA</td></tr></tbody>" in text
+    assert spectrum_views.unbeaten_table({}, "small").count("not run") == 3
 
 
 FOUND = {  # a sound network and one that hides its gradient
@@ -75,8 +63,9 @@ def test_a_hidden_gradient_is_told_by_every_check():
     assert told == {"at": [], "at-fr": [
         "9 of 40 images hold at 64/255", "logits times 0.1: 22 more broken",
         "the images of at: 18 more broken", "margin: 20 more broken"]}
-    text = spectrum_views.seen_soundness(FOUND)
-    assert "On 40 images nothing speaks against **at**. **at-fr**: 9 of 40" in text
+    text = spectrum_views.doubts_table(FOUND, "small")
+    assert "<td>at</td><td>nothing</td>" in text and "<td>at-fr</td><td>9 of 40" in text
+    assert "not run" in spectrum_views.doubts_table({}, "small")
     assert "<td>50.0 [" in spectrum_views.checks_table(FOUND, "transfer", "small", "from")
     assert "not run" in spectrum_views.checks_table({}, "scale", "small", "x")
     assert not result_format.misfit({**FOUND, "seed": 0}, result_format.SOUNDNESS)

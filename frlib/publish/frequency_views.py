@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
+from frlib.publish.markup import NONE, chance, html_table, percent
 from frlib.publish.notebook_views import short
 from frlib.publish.statistics import LEVEL, interval, sign_flip
 from frlib.run.files import unpack_flags
@@ -89,81 +90,52 @@ def _radii(lens: dict) -> np.ndarray:
     return np.hypot(*np.meshgrid(lens["vertical"], lens["horizontal"], indexing="ij"))
 
 
-# ---- sentences made from the numbers
-
-def seen_shares(lens: dict) -> str:
-    """Which models have the least and the most energy in the first and in the last band."""
-    found, sentences = shares(lens), []
-    for band in (list(lens["bands"])[0], list(lens["bands"])[-1]):
-        models = [choose(found, key=lambda model: found[model][band][0]) for choose in (min, max)]
-        ends = [f"{_percent(*found[model][band])} (**{model}**)" for model in models]
-        sentences.append(f"the {band} band holds {' to '.join(dict.fromkeys(ends))} of it")
-    white = " / ".join(f"{100 * share:.0f}" for share in lens["bands"].values())
-    return (f"Energy of the PGD-20 perturbations, {lens['images']} images: {'; '.join(sentences)}. "
-            f"White noise would have {white} % in the bands.")
-
-
-def seen_bands(lens: dict) -> str:
-    """The band that is each model's weakest, and how well the attacks kept to their bands."""
-    found = weakest(lens)
-    groups = {band: [model for model, (first, p) in found.items() if first == band and p < LEVEL]
-              for band in lens["bands"]}
-    unsure = [model for model, (_, p) in found.items() if p >= LEVEL]
-    parts = [f"the {band} band for {_names(models)}" for band, models in groups.items() if models]
-    parts += [f"no band beyond chance for {_names(unsure)}"] if unsure else []
-    inside, size = ({(short(label), band): np.mean(values) for label, bands in lens[key].items()
-                     for band, values in bands.items() if values} for key in ("inside", "size"))
-    text = f"The attack that breaks the most images is the one in {'; '.join(parts)}."
-    if inside:
-        (model, band), share = min(inside.items(), key=lambda item: item[1])
-        text += (f" Clipping to [0, 1] leaves at least {100 * share:.1f} % of a perturbation's "
-                 f"energy in its band, on average over images ({model}, {band} band). Its root "
-                 f"mean square is {min(size.values()):.2f} to {max(size.values()):.2f} of the "
-                 "radius, over models and bands.")
-    return text
-
-
-def seen_maps(lens: dict) -> str:
-    """Mean accuracy under the waves of each band, for every model."""
-    found = band_means(lens, "maps")
-    rows = [f"{model} " + " / ".join(f"{100 * value:.0f}" for value in bands.values())
-            for model, bands in found.items()]
-    names = " / ".join(next(iter(found.values()), lens["bands"]))
-    return f"Mean accuracy in % under the waves of the {names} band: {'; '.join(rows)}."
-
-
-def seen_agreement(lens: dict) -> str:
-    """Whether the free attack puts its energy where waves hurt, over frequencies and bands."""
-    found = agreement(lens)
-    rows = [f"{model} {'undefined' if rho is None else f'{rho:.2f}'}"
-            for model, rho in found.items()]
-    maps, energy = band_means(lens, "maps"), band_means(lens, "energy")
-    same = [model for model, rho in found.items() if rho is not None
-            and min(maps[model], key=maps[model].get) == max(energy[model], key=energy[model].get)]
-    return (f"Rank correlation over the {_radii(lens).size} frequencies of the map between the "
-            f"accuracy that a wave takes and the energy that the free attack puts there: "
-            f"{'; '.join(rows)}. The band where waves hurt most is also the one where the attack "
-            f"is densest, by however little, for {len(same)} of {len(maps)} models"
-            f"{f' ({_names(same)})' if 0 < len(same) < len(maps) else ''}.")
-
-
-def seen_filters(lens: dict) -> str:
-    """How far each filter can go until half of what a model has above chance is lost."""
-    rows, chance = [], 1 / lens["classes"]
+def half_kept(lens: dict) -> dict:
+    """{model: (smallest patch of low frequencies that keeps half of what the clean accuracy has
+    above chance, largest that can be taken away)}: sides in frequencies, None where none does."""
+    found, guess = {}, 1 / lens["classes"]
     for (model, filters), scores in zip(filtered(lens).items(), lens["scores"].values(),
                                         strict=True):
-        half = (scores["clean"]["correct"] / scores["clean"]["total"] + chance) / 2
+        half = (scores["clean"]["correct"] / scores["clean"]["total"] + guess) / 2
         kept = {name: [b for b, accuracy in zip(*lines, strict=True) if accuracy >= half]
                 for name, lines in filters.items()}
-        rows.append(f"{model} {min(kept['low_pass'], default='none')} and "
-                    f"{max(kept['high_pass'], default='none')}")
-    return ("The smallest patch of low frequencies that keeps half of what the clean accuracy has "
-            f"above chance, and the largest that can be taken away: {'; '.join(rows)}.")
+        found[model] = (min(kept["low_pass"], default=None), max(kept["high_pass"], default=None))
+    return found
 
 
-def _names(models) -> str:
-    return ", ".join(f"**{model}**" for model in models)
+def summary_table(lens: dict, preset: str) -> str:
+    """Every network under the four lenses, one row each, as HTML."""
+    names, rows = list(lens["bands"]), []
+    energy, weak, waves = shares(lens), weakest(lens), band_means(lens, "maps")
+    rho, filters = agreement(lens), half_kept(lens)
+    for model in energy:
+        band, p = weak[model]
+        rows.append([
+            model, *(percent(*energy[model][name]) for name in (names[0], names[-1])),
+            f"{band} ({chance(p)})" if p < LEVEL else f"none ({chance(p)})",
+            " / ".join(f"{100 * value:.0f}" for value in waves[model].values()),
+            NONE if rho[model] is None else f"{rho[model]:+.2f}",
+            *(NONE if side is None else side for side in filters[model])])
+    head = ["Network", *(f"attack's energy, {name} band" for name in (names[0], names[-1])),
+            "weakest band", f"under waves, {' / '.join(next(iter(waves.values()), names))}",
+            "rank correlation", "low-pass", "high-pass"]
+    return html_table(preset, head, rows, caption=(
+        f"Energy and accuracy in %, {lens['images']} images, energy with 95 % intervals. Weakest "
+        "band: where the confined attack breaks the most images, against the band that comes next. "
+        "Rank correlation: of the accuracy that a wave takes with the free attack's energy at its "
+        "frequency. Low-pass and high-pass: the smallest patch of low frequencies that keeps half "
+        "of what the clean accuracy has above chance, the largest that can be taken away."))
 
 
-def _percent(mean, low, high) -> str:
-    return f"{100 * mean:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+def kept_table(lens: dict, preset: str) -> str:
+    """How well each network's confined attacks kept to their bands and filled the ball, as HTML."""
+    rows = []
+    for label, bands in lens["inside"].items():
+        tried = [band for band, values in bands.items() if values]
+        least = [min(np.mean(lens[key][label][band]) for band in tried)
+                 for key in ("inside", "size")] if tried else []
+        rows.append([short(label), *([f"{100 * least[0]:.1f} %", f"{least[1]:.2f}"]
+                                     if tried else [NONE, NONE])])
+    return html_table(preset, ["Network", "energy within the band", "size, of eps"], rows, caption=(
+        "Confined attacks after clipping to [0, 1]: share of the energy that is left in the band, "
+        "and root mean square over the radius, mean over images, the least of the bands."))

@@ -265,46 +265,25 @@ def low_pass_lines(figures: dict) -> dict:
     return found
 
 
-def seen_low_pass(figures: dict) -> str:
-    """What the narrowest filter leaves of clean accuracy, and what a filter gives back at most."""
-    kept, back, lines = [], [], low_pass_lines(figures)
-    for model, (_, accuracies, *_) in lines.items():
-        name, _, images = model.rpartition(", ")
-        if images == "clean":
-            share = accuracies[-1] / accuracies[0] if accuracies[0] else 0.0
-            kept.append(f"**{name}** keeps {100 * share:.0f} % of its clean accuracy")
-        else:
-            back.append(f"**{name}** gains {100 * (max(accuracies) - accuracies[0]):.1f} points")
-    if not (kept and back):
-        return NOT_RUN
-    narrowest = next(iter(lines.values()))[0][-1]
-    return (f"At bandwidth {narrowest} {', '.join(kept)}. Under attack, at the bandwidth that "
-            f"suits it best, {', '.join(back)}.")
-
-
-def seen_roughness(figures: dict, base: str = "at") -> str:
-    """Mean roughness of every model, and which differ from `base` beyond chance."""
+def roughness_table(figures: dict, preset: str, base: str = "at") -> str:
+    """Mean roughness of every model's kernels, and how they differ from `base`'s, as HTML."""
     found = {short(label): values for label, values in figures["roughness"].items()}
-    text = "Mean roughness: " + ", ".join(f"**{model}** {np.mean(values):.2f}"
-                                          for model, values in found.items()) + "."
-    if base in found:
-        tests = {model: rank_test(values, found[base]) for model, values in found.items()
-                 if model != base}
-        beyond = [f"**{model}** is {'rougher' if order > 0 else 'smoother'} ({chance(p)})"
-                  for model, (order, p) in tests.items() if p < LEVEL]
-        text += f" Against **{base}**, kernel by kernel: " \
-                f"{'; '.join(beyond) or 'none differs beyond chance'}."
-    return text
+    tests = {model: rank_test(values, found[base]) for model, values in found.items()
+             if model != base} if base in found else {}
+    rows = [[model, f"{np.mean(values):.2f}",
+             f"{'rougher' if tests[model][0] > 0 else 'smoother'} ({chance(tests[model][1])})"
+             if model in tests else NONE] for model, values in found.items()]
+    return html_table(preset, ["Network", "mean roughness", f"kernels against {base}'s"], rows)
 
 
-def seen_radial(figures: dict) -> str:
-    """Within which distance from the zero frequency half of each attack's energy lies."""
-    parts = []
+def radial_table(figures: dict, preset: str) -> str:
+    """Within which distance from the zero frequency half of each attack's energy lies, as HTML."""
+    rows = []
     for label, energy in figures["radial"].items():
         share = np.cumsum(energy) / (np.sum(energy) or 1.0)
-        parts.append(f"**{short(label)}** {int(np.argmax(share >= 0.5))}")
-    return ("Half of the energy lies within this distance from the zero frequency, in cycles per "
-            f"image: {', '.join(parts)}.")
+        rows.append([short(label), int(np.argmax(share >= 0.5))])
+    return html_table(preset, ["Network", "half of the energy within"], rows,
+                      caption="Distance from the zero frequency in cycles per image.")
 
 
 def low_pass_table(figures: dict, preset: str) -> str:

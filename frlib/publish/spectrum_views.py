@@ -37,24 +37,6 @@ def ratios_table(ratios: dict[str, dict[str, float]], preset: str) -> str:
         "The regulariser of each transform over the plain L1 sum of the same difference."))
 
 
-# ---- controls
-
-def seen_controls(results: dict, labels, base: str) -> str:
-    """Which controls differ from `base` beyond chance, by attack; and which were not run."""
-    parts = []
-    for attack, title in titles().items():
-        found = {label: difference(results, label, base, attack) for label in labels
-                 if label != base}
-        counts = {c["count"] for c in found.values() if c}
-        beyond = [f"**{short(label)}** ({points(c['left'] - c['right'], *c['interval'])})"
-                  for label, c in found.items() if c and c["p"] < LEVEL]
-        parts += [f"under {title} ({'/'.join(sorted(counts))}) {', '.join(beyond) or 'none'}"
-                  ] if counts else []
-    missing = [f"`{label}`" for label in labels if not find(results, label, "scores")]
-    return (f"Beyond chance these differ from **{short(base)}**: {'; '.join(parts) or NOT_RUN}. "
-            f"Not run: {', '.join(missing) or 'none'}.")
-
-
 # ---- the front of clean and robust accuracy
 
 def panels(results: dict) -> dict:
@@ -70,19 +52,18 @@ def unbeaten(pairs: dict) -> list:
         other[0] > mine[0] and other[1] > mine[1] for other in pairs.values())]
 
 
-def seen_frontier(results: dict) -> str:
+def unbeaten_table(results: dict, preset: str) -> str:
     """Which results no other beats on both axes, under each attack; and in the paper's table."""
     labels = [label for group in comparison.grouped(results).values() for label in group]
-    table2, ours, theirs = paper()["table2"], [], []
+    table2, rows = paper()["table2"], []
     for attack, title in titles().items():
-        pairs = comparison.trade_off(results, labels, attack)
-        shares = {label: (clean[0], robust[0]) for label, (clean, robust) in pairs.items()}
-        ours.append(f"under {title} {_names(unbeaten(shares)) or NOT_RUN}")
-        rows = {table2["row_titles"][method]: (row["clean"], row[attack])
-                for method, row in table2["rows"].items()}
-        theirs.append(f"under {title} {_names(unbeaten(rows))}")
-    return (f"Not beaten on both axes, of ours: {'; '.join(ours)}. "
-            f"Of the paper's rows: {'; '.join(theirs)}.")
+        ours = {short(label): (clean[0], robust[0]) for label, (clean, robust) in
+                comparison.trade_off(results, labels, attack).items()}
+        theirs = {table2["row_titles"][method]: (row["clean"], row[attack])
+                  for method, row in table2["rows"].items()}
+        rows.append([title, ", ".join(unbeaten(ours)) or NOT_RUN, ", ".join(unbeaten(theirs))])
+    return html_table(preset, ["Under", "ours", "the paper's"], rows,
+                      caption="Not beaten on both axes.")
 
 
 # ---- what the strongest attack leaves of a gain
@@ -149,25 +130,6 @@ def stages_table(results: dict, labels, preset: str) -> str:
         "one before has left."))
 
 
-def seen_gaps(results: dict, labels, fr: str, base: str) -> str:
-    """The smallest and largest gap, and what is left of FR's gain under the strongest attack."""
-    same = comparison.first_images(results, comparison.images(results, "aa"))
-    gaps = {label: found for label in labels if (found := gap(same, label))}
-    if not gaps:
-        return f"PGD-20 and AutoAttack: {NOT_RUN}."
-    ends = [choose(gaps, key=lambda label: gaps[label][0]) for choose in (min, max)]
-    text = "AutoAttack takes " + " to ".join(
-        f"{gaps[label][0]:.1f} points (**{short(label)}**)" for label in dict.fromkeys(ends)) + \
-        " of what PGD-20 leaves."
-    found = {attack: difference(same, fr, base, attack) for attack in ("pgd20", "aa")}
-    theirs = paper()["table2"]["rows"]
-    told = [f"{points(c['left'] - c['right'], *c['interval'])} under {titles()[attack]}"
-            if c else f"{NOT_RUN} under {titles()[attack]}" for attack, c in found.items()]
-    paper_gains = (f"{theirs['at-fr'][attack] - theirs['at'][attack]:+.2f}" for attack in found)
-    return (f"{text} **{short(fr)}** gains over **{short(base)}** {' and '.join(told)}; in the "
-            f"paper's Table 2, {' and '.join(paper_gains)}.")
-
-
 # ---- soundness
 
 def radius_lines(found: dict) -> dict:
@@ -215,19 +177,14 @@ def doubts(found: dict) -> dict[str, list[str]]:
     return told
 
 
-def seen_soundness(found: dict) -> str:
-    """Which networks pass every check, and what speaks against the others."""
+def doubts_table(found: dict, preset: str) -> str:
+    """What speaks against each network's robust accuracy, as HTML."""
     told = doubts(found)
-    if not told:
-        return f"Checks of soundness: {NOT_RUN}."
-    none = [label for label, scores in found["scale"].items() if not scores["1"]["correct"]]
-    sound = [label for label, words in told.items() if not words and label not in none]
-    text = f"On {found['images']} images nothing speaks against {_names(sound)}." \
-        if sound else f"Of {found['images']} images:"
-    text += f" No image holds for {_names(none)}." if none else ""
-    for label, words in told.items():
-        text += f" **{short(label)}**: {'; '.join(words)}." if words else ""
-    return text
+    rows = [[short(label), "no image holds" if not found["scale"][label]["1"]["correct"]
+             else "; ".join(words) or "nothing"] for label, words in told.items()]
+    caption = f"Checks on {found['images']} images." if told else ""
+    return html_table(preset, ["Network", "what speaks against its robust accuracy"],
+                      rows or [[NOT_RUN, NONE]], caption=caption)
 
 
 def _first(count: int) -> str:
@@ -240,7 +197,3 @@ def _flags(score: dict) -> np.ndarray:
 
 def _share(score: dict) -> float:
     return score["correct"] / score["total"]
-
-
-def _names(labels) -> str:
-    return ", ".join(f"**{short(label)}**" for label in labels)
