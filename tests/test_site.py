@@ -263,6 +263,13 @@ def test_a_chapter_shows_the_parameters_it_was_run_with(context, site):
         tab.close()
 
 
+def test_terms_and_citations_tell_what_they_are_beside_the_pointer(site):
+    links = re.findall(r'<a class="reference internal" href="[^"]*#(?:term-|id)[^>]*>', "".join(
+        page.read_text(encoding="utf-8") for page in site.rglob("*.html")))
+    assert len(links) > 100
+    assert not [link for link in links if 'title="' not in link]
+
+
 def test_launch_buttons_open_the_sources(site):
     """Colab and Binder get notebooks/NN_topic.ipynb at the one address of _config.yml, if any."""
     repository = yaml.safe_load((REPO / "_config.yml").read_text()).get("repository")
