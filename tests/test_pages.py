@@ -46,6 +46,7 @@ def test_tables_of_spectra_hold_what_the_figures_do():
     text = views.roughness_table(figures, "mini")
     assert "<td>natural</td><td>2.15</td><td>rougher (p &lt; 0.001)</td>" in text
     assert "<td>at</td><td>1.15</td><td>—</td>" in text
+    assert "<td>at-swa</td><td>1.15</td><td>alike (p = 1)</td>" in text
     assert "<td>at</td><td>0</td></tr><tr><td>natural</td><td>2</td>" in \
         views.radial_table(figures, "mini")
 

@@ -270,9 +270,12 @@ def roughness_table(figures: dict, preset: str, base: str = "at") -> str:
     found = {short(label): values for label, values in figures["roughness"].items()}
     tests = {model: rank_test(values, found[base]) for model, values in found.items()
              if model != base} if base in found else {}
-    rows = [[model, f"{np.mean(values):.2f}",
-             f"{'rougher' if tests[model][0] > 0 else 'smoother'} ({chance(tests[model][1])})"
-             if model in tests else NONE] for model, values in found.items()]
+    rows = []
+    for model, values in found.items():
+        order, p = tests.get(model, (0, None))
+        word = "alike" if p is None or p >= LEVEL else "rougher" if order > 0 else "smoother"
+        rows.append([model, f"{np.mean(values):.2f}",
+                     NONE if p is None else f"{word} ({chance(p)})"])
     return html_table(preset, ["Network", "mean roughness", f"kernels against {base}'s"], rows)
 
 
