@@ -83,5 +83,5 @@ def test_every_page_is_made_of_any_data(checkout, name):
     there = sum(1 for _ in (checkout / "data").rglob("val/images/*" if name == "tiny" else
                                                      "test/*/*"))
     assert numbers["images"] == settings["judge_images"]
-    assert lens["images"] == there, "200 are asked for"
+    assert lens["images"] == min(20, there), "as few are judged"
     assert len(set(lens["checkpoint_sha256"])) == len(lens["scores"]) > 0

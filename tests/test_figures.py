@@ -71,6 +71,7 @@ def test_numbers_are_made_once_with_what_they_are_of(base, measured, what):
 
 
 def test_soundness_is_stored_like_them_network_by_network(base, measured, monkeypatch):
+    monkeypatch.setattr("frlib.run.measured.brief", lambda config: False)  # of all networks
     monkeypatch.setattr(soundness, "STEPS", 2)
     assert main(["soundness", "--preset", "drawn/drawn.yaml", "--runs-dir", base.runs_dir]) == 0
     assert measured == 2 * ["at", "at-swa"]  # each by itself, then its images on all of them

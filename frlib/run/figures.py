@@ -20,7 +20,7 @@ from frlib.run import evaluate_run
 from frlib.run.config import Config, a_list
 from frlib.run.files import score
 from frlib.run.folder import device_of
-from frlib.run.measured import by_label, common_settings, finished, images, made, network
+from frlib.run.measured import brief, by_label, common_settings, finished, images, made, network
 from frlib.run.places import resolve
 from frlib.run.settings import READ_FROM
 
@@ -60,14 +60,14 @@ def lens_settings(config: Config, *, methods=None, images=None, radii=None, norm
     has one. bandwidths: sides of the filters' patch.
     """
     listed = [c.method for c in evaluate_run.listed(config).values()]
-    small = config.preset_name == "smoke"
+    few = brief(config)
     if methods is None:
         methods = [m for m in LENS if m in listed] or list(dict.fromkeys(listed))
     methods = a_list("methods", methods, tuple(READ_FROM))
-    images = (20 if small else 200) if images is None else images
+    images = (20 if few else 200) if images is None else images
     radii = [10.4, 14.8] if radii is None else radii
     norm = 4.0 if norm is None else norm
-    stride = (4 if small else 2) if stride is None else stride
+    stride = (4 if few else 2) if stride is None else stride
     if type(images) is not int or images < 1:
         raise ValueError(f"images = {images!r}: must be a whole number from 1")
     if type(radii) not in (list, tuple) or len(radii) != 2 or not 0 < radii[0] < radii[1]:

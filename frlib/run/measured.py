@@ -32,6 +32,11 @@ def finished(config: Config, methods=None) -> dict[str, Config]:
             if (methods is None or c.method in methods) and open_run(c).finished}
 
 
+def brief(config: Config) -> bool:
+    """Whether the preset judges so few images, below 100, that it can only show that all works."""
+    return 0 < config.judge_images < 100
+
+
 def common_settings(config: Config) -> dict:
     return {"dataset": config.dataset, "eps": config.judge_eps, "judge_batch": config.judge_batch}
 

@@ -34,10 +34,10 @@ PARTS = ("radius", "scale", "stronger")  # each of one network; "transfer" is of
 def settings(config: Config, *, methods=None, images=None) -> dict:
     """What decides the numbers of `soundness`; None: as the preset has it. ValueError for a knob.
 
-    methods: those of CHECKED that the preset lists, by default, in smoke AT and AT-FR. images: as
-    many test images as AutoAttack has, by default, and at most 1,000.
+    methods: those of CHECKED that the preset lists, by default, AT and AT-FR where few images are
+    judged. images: as many test images as AutoAttack has, by default, and at most 1,000.
     """
-    few = config.preset_name == "smoke"
+    few = measured.brief(config)
     listed = [c.method for c in evaluate_run.listed(config).values()]
     if methods is None:
         checked = ("at", "at-fr") if few else CHECKED
