@@ -1,7 +1,9 @@
 """Any set of labels side by side, and the labels of a sweep."""
 
+import base64
 import csv
 import io
+import re
 
 import pytest
 
@@ -50,7 +52,9 @@ def test_table_csv_and_trade_off_show_the_same_numbers(results):
     table = comparison.table(results, ["at", "at-fr"], "at", metrics=("clean", "aa"))
     assert "<td>52.5 [" in table and "(2 seeds)" in table and "<td>minus at</td>" in table
     assert table.count("<td>not run</td>") == 2
-    rows = list(csv.DictReader(io.StringIO(comparison.as_csv(results, ["at", "at-fr"], "at"))))
+    text = base64.b64decode(re.search('href="data:text/csv;base64,([^"]*)"', table)[1]).decode()
+    assert text == comparison.as_csv(results, ["at", "at-fr"], "at")
+    rows = list(csv.DictReader(io.StringIO(text)))
     row, = (r for r in rows if (r["label"], r["attack"]) == ("at-fr", "pgd20"))
     assert float(row["accuracy"]) == 0.375 and float(row["difference"]) == pytest.approx(12.5)
     assert row["base"] == "at" and rows[0]["base"] == ""

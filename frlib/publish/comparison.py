@@ -5,6 +5,7 @@ Results are collected as `book_tables.collect` gives them: {label: {seed: result
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 
@@ -103,7 +104,8 @@ def compared(results: dict, labels, base: str) -> dict:
 
 
 def table(results: dict, labels, base: str, preset: str = "", metrics=None) -> str:
-    """Two HTML rows a label: accuracies in %, and below them the differences to the base."""
+    """Two HTML rows a label: accuracies in %, and below them the differences to the base; a link
+    that holds the same as CSV. ValueError for a base that is not among the labels."""
     shown = {label: results[label] for label in labels if label in results}
     head, rows = columns(shown, metrics), []
     for label in labels:
@@ -114,7 +116,7 @@ def table(results: dict, labels, base: str, preset: str = "", metrics=None) -> s
             rows.append([f"minus {base}", *map(_change, found)])
     return html_table(preset, ["Run", *head], rows, caption=(
         "Accuracy in % with the 95 % interval over images; differences in points, paired image by "
-        "image, with their 95 % interval and p."))
+        "image, with their 95 % interval and p.")) + _download(as_csv(results, labels, base))
 
 
 def cell(found: dict | None) -> str:
@@ -124,6 +126,11 @@ def cell(found: dict | None) -> str:
     spread = "" if found["spread"] is None else \
         f" ± {100 * found['spread']:.1f} ({found['seeds']} seeds)"
     return percent(found["share"], found["low"], found["high"]) + spread
+
+
+def _download(text: str) -> str:
+    data = base64.b64encode(text.encode()).decode()
+    return f'<a download="compared.csv" href="data:text/csv;base64,{data}">the same as CSV</a>'
 
 
 def _change(found: dict | None) -> str:
