@@ -7,6 +7,7 @@ matplotlib.use("Agg")
 import pytest
 
 from frlib.publish import comparison, plots, result_format, spectrum_views
+from frlib.run import config
 from frlib.run.files import score
 
 
@@ -37,6 +38,14 @@ def test_the_gap_is_on_autoattacks_images():
     gains = spectrum_views.gains_table(RESULTS, LABELS, "at", "small")
     assert "<td>+10.0 [" in gains and "<td>+4.48</td><td>" in gains and "not run" in gains
     assert "<td>at</td><td>12</td><td>10</td>" in spectrum_views.stages_table(RESULTS, LABELS, "")
+
+
+def test_controls_are_what_the_preset_lists_or_has():
+    smoke, wanted = config.load("smoke"), ["at", "at-fr", "at-fr@fr_transform=none"]
+    assert spectrum_views.controls(smoke, "smoke", RESULTS) == wanted
+    found = spectrum_views.controls(smoke, "mini", {})
+    assert "at-fr@fr_lambda=0.42,fr_transform=none" in found
+    assert not any("start_epoch" in label for label in found)
 
 
 def test_the_front_is_what_none_beats_on_both_axes():

@@ -51,15 +51,15 @@ def shown(config: Config, show: str = "", needed=("at", "at-fr")) -> tuple[str, 
     """The preset whose numbers a page shows, and its collected results.
 
     `show` if given; else the config's own preset, but where this is only smoke, with no knob
-    turned, the first of PUBLISHED with committed results of all `needed` labels. This machine's
-    results stand before committed ones.
+    turned, the first of PUBLISHED with committed results of all `needed` labels, in which a *
+    stands for any text. This machine's results stand before committed ones.
     Raises ValueError for results that were made with other settings than the preset has.
     """
     committed = project_root() / "results"
     name = show or config.preset_name
     if not show and name == "smoke" and not turned(config):
         there = (preset for preset in book_tables.PUBLISHED
-                 if all(any((committed / preset / label).glob("seed*.json")) for label in needed))
+                 if all(any(committed.glob(f"{preset}/{label}/seed*.json")) for label in needed))
         name = next(there, name)
     found = book_tables.collect(name, resolve(config.runs_dir) / "results", committed)
     if name == config.preset_name or name in shipped():

@@ -13,11 +13,10 @@ from frlib.publish.claims import NOT_RUN, difference, find, paper
 from frlib.publish.markup import NONE, html_table, percent, points
 from frlib.publish.notebook_views import AUTOATTACK_GAP, short
 from frlib.publish.statistics import LEVEL, interval, paired_interval, sign_flip
+from frlib.run.config import Config, load
 from frlib.run.files import unpack_flags
 from frlib.run.labels import split
 
-CONTROLS = ("at", "at-fr", *(f"at-fr@fr_transform={name}" for name in (
-    "none", "permuted", "orthogonal", "l2", "batch-class")))
 ATTACKS = ("pgd20", "cw", "aa")  # by rising strength
 
 
@@ -35,6 +34,21 @@ def ratios_table(ratios: dict[str, dict[str, float]], preset: str) -> str:
         [kind, *(f"{row[name]:.2f}" if name in row else NONE for name in columns)]
         for kind, row in ratios.items()], caption=(
         "The regulariser of each transform over the plain L1 sum of the same difference."))
+
+
+# ---- controls
+
+def controls(config: Config, name: str, results: dict) -> list[str]:
+    """AT, AT-FR, and AT-FR under every other transform, at its own λ or another one: as far as the
+    preset `name`, which may be the config's own, lists them or has results of them."""
+    preset = config if name == config.preset_name else load(name)
+    found = []
+    for label in dict.fromkeys([*preset.runs, *preset.ablations, *results]):
+        method, changes = split(label)
+        changed = {change.partition("=")[0] for change in changes}
+        if method == "at-fr" and changed in ({"fr_transform"}, {"fr_transform", "fr_lambda"}):
+            found.append(label)
+    return ["at", "at-fr", *found]
 
 
 # ---- the front of clean and robust accuracy
