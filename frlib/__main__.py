@@ -86,9 +86,10 @@ def main(arguments: list[str] | None = None) -> int:
             for file, checksum in export.export(settings, given.out)["files"].items():
                 print(f"{checksum}  {file}")
         elif given.step == "report":
-            from frlib.publish import book_tables, notebook_views
+            from frlib.publish import book_tables, claims, notebook_views
 
-            name, _ = notebook_views.shown(settings)
+            every_row = list(claims.paper()["table2"]["rows"])
+            name, _ = notebook_views.shown(settings, needed=every_row)
             book_tables.write_pages(resolve(given.out or "book/generated"), name,
                                resolve(given.runs_dir) / "results",
                                project_root() / "results")

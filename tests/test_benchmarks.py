@@ -19,6 +19,7 @@ import load  # noqa: E402
 import precision  # noqa: E402
 import published  # noqa: E402
 import speed  # noqa: E402
+import strength  # noqa: E402
 
 TINY = """preset: tiny
 settings: {dataset: digits, train_size: 64, epochs: 1, batch_size: 32, steps: 1, step_size: 0.1,
@@ -235,3 +236,14 @@ def test_of_many_runs_none_may_be_lost_doubled_or_half_written(tmp_path):
     write_json(results / "seed0.json", {"seed": 1, "checkpoint_sha256": "1"})
     with pytest.raises(RuntimeError, match=r"of another seed: \[0\]; different weights: 1 of 2"):
         load.checked(tmp_path, 2)
+
+
+def test_the_strength_of_a_regulariser_is_a_mean_over_whole_batches(digits, network):
+    preset = config.load("smoke", batch_size=8, steps=1)
+    found = strength.measure(network.eval(), digits.take(20), preset)  # two batches and a rest
+    assert list(found["terms"]) == ["PGD-1", "PGD-20"]
+    for attack, ratios in found["ratios"].items():
+        assert ratios["none"] == 1 and ratios["class"] > ratios["none"]
+        assert found["terms"][attack]["l2"] == pytest.approx(
+            ratios["l2"] * found["terms"][attack]["none"])
+    assert found == strength.measure(network, digits.take(16), preset)

@@ -61,10 +61,15 @@ def accuracies(content) -> set[float]:
 
 
 def known() -> set[float]:
-    """What a page may state: the paper's figures, accuracies of results, means, differences."""
+    """What a page may state: the paper's figures, accuracies and losses of results, means,
+    differences, and how strong each regulariser is."""
     folder = REPO / "results"
-    values = numbers(paper()).union(*(accuracies(read_json(path))
-                                      for path in folder.glob("*/*/seed*.json")))
+    stored = [read_json(path) for path in folder.glob("*/*/seed*.json")]
+    values = numbers(paper()).union(*map(accuracies, stored))
+    values |= {row[loss] for result in stored for row in result.get("history", ())
+               for loss in ("loss_ce", "loss_fr") if loss in row}
+    strength = read_json(REPO / "benchmarks" / "strength.json")
+    values |= numbers([strength["terms"], strength["ratios"]])
     values |= {abs(left - right) for left, right in
                (statement["paper"] for statement in paper()["statements"] if statement["paper"])}
     rows = list(paper()["table2"]["rows"].values())  # differences between rows, or two attacks

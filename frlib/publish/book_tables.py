@@ -138,8 +138,18 @@ def _theirs(accuracies: dict, columns) -> list[str]:
     return [f"{accuracies[c]:.2f}" if c in accuracies else NONE for c in columns]
 
 
-def table1(preset: str, results: dict) -> str:
-    """Table 1 in percent: the paper's, ours, and ours of a natural network at full scale."""
+def _with_larger(preset: str, results: dict, larger: dict | None, *needed: str) -> dict:
+    """{preset: results}, largest scale first: of `larger` those with all `needed` labels, then this
+    one."""
+    return {name: found for name, found in (larger or {}).items()
+            if all(label in found for label in needed)} | {preset: results}
+
+
+def table1(preset: str, results: dict, larger: dict | None = None) -> str:
+    """Table 1 in percent: the paper's, ours at the largest scale there is, and ours of a natural
+    network at full scale."""
+    needed = ("figures", *TABLE1_METHOD.values())
+    preset, results = next(iter(_with_larger(preset, results, larger, *needed).items()))
     table, rows = paper()["table1"], []
     for row in table["rows"]:
         sources = {"ours": ("table1", TABLE1_METHOD[row["model"]])}
@@ -177,11 +187,16 @@ def _table2(results: dict, labels: dict | None = None) -> tuple[list, list]:
     return ["Method", "Source", *heads], rows
 
 
-def table2(preset: str, results: dict) -> str:
-    """Table 2 in percent: the paper's, and ours with 95 % intervals."""
-    return myst_table(
-        preset, "our-table2", "Table 2, rerun: accuracy in %, ours with 95 % intervals. "
-        + _setting(preset, results) + _averages(results), *_table2(results))
+def table2(preset: str, results: dict, larger: dict | None = None) -> str:
+    """Table 2 in percent: the paper's, and ours with 95 % intervals; a table for each scale that
+    has AT and AT-FR, the largest first."""
+    tables = []
+    for name, found in _with_larger(preset, results, larger, "at", "at-fr").items():
+        caption = "Table 2, rerun: accuracy in %, ours with 95 % intervals. " \
+                  + _setting(name, found) + _averages(found)
+        tables.append(myst_table(name, f"our-table2-{name}" if tables else "our-table2", caption,
+                                 *_table2(found)))
+    return "\n".join(tables)
 
 
 def averaged_epochs(rows: list[dict], epoch: int) -> int:
@@ -190,13 +205,13 @@ def averaged_epochs(rows: list[dict], epoch: int) -> int:
 
 
 def _averages(results: dict) -> str:
-    """Over how many epochs the averages of Table 2 go: validation may choose the first of them."""
+    """Over how many epochs the averages of Table 2 go."""
     titles, parts = paper()["table2"]["row_titles"], []
     for label in ("at-swa", "at-fr-swa"):
         counts = {averaged_epochs(result["history"], result["epoch"])
                   for result in results.get(label, {}).values() if "epoch" in result}
         parts += [f"{titles[label]} {'/'.join(map(str, sorted(counts)))}"] if counts else []
-    return f" Epochs in the averages that validation chose: {', '.join(parts)}." if parts else ""
+    return f" Epochs in the averages: {', '.join(parts)}." if parts else ""
 
 
 def table2_html(preset: str, results: dict, labels: dict | None = None) -> str:
@@ -325,15 +340,17 @@ def effects(results: dict, *own: str) -> dict[str, dict[str, tuple[float, float,
     return found
 
 
-def settings(preset: str, results: dict) -> str:
-    """The paper's settings beside those that the results were made with."""
+def settings(preset: str, results: dict, larger: dict | None = None) -> str:
+    """The paper's settings beside those that the results were made with, preset by preset."""
     said, table2 = paper()["settings"], paper()["table2"]["conditions"]
     sgd, attack, split = said["optimizer"], said["training_attack"], said["split"]
-    configs = [config for label in _plain(results)
-               for config in find(results, label, "config").values() if "epochs" in config]
+    presets = {name: [config for label in _plain(found)
+                      for config in find(found, label, "config").values() if "epochs" in config]
+               for name, found in _with_larger(preset, results, larger, "at").items()}
 
-    def ours(show) -> str:
-        return " / ".join(dict.fromkeys(str(show(config)) for config in configs)) or NOT_RUN
+    def ours(show) -> list[str]:
+        return [" / ".join(dict.fromkeys(str(show(config)) for config in configs)) or NOT_RUN
+                for configs in presets.values()]
 
     def images(key):
         return lambda c: f"{c[key]:,}" if c[key] else "all"
@@ -364,8 +381,8 @@ def settings(preset: str, results: dict) -> str:
          ours(lambda c: epoch_at(c["swa_start"], c["epochs"]))],
     ]
     return myst_table(
-        preset, "settings", f"Settings of the paper's Table 2 and of preset {preset}.",
-        ["Setting", "Paper", "Ours"], rows)
+        preset, "settings", f"Settings of the paper's Table 2 and of {' and '.join(presets)}.",
+        ["Setting", "Paper", *presets], [[what, theirs, *cells] for what, theirs, cells in rows])
 
 
 def follow_up(results: dict) -> str:
@@ -399,7 +416,7 @@ def bars(results: dict) -> dict[str, dict[str, tuple[float, float, float]]]:
 
 
 PAPER = (paper_table1, paper_table2)  # pages that need no result
-SCALED = (headline, verdicts, claims, provenance)  # each claim at the largest scale there is
+SCALED = (headline, verdicts, claims, table1, table2, settings, provenance)  # largest scale first
 OURS = (badge, headline, verdicts, claims, table1, table2, readings, ablations, settings, costs,
         provenance)
 PAGES = (*(make.__name__ for make in PAPER + OURS), "follow_up", "speed", "precision",

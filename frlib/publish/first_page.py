@@ -56,24 +56,24 @@ def sentences(results: dict, preset: str = "", larger: dict | None = None) -> st
     found = {s["id"]: reasoned(s, deciding(s, preset, results, larger or {})[1])
              for s in statements}
 
-    def those(verdict, what):
-        """"3 are <what>: <those with a headline>", "" for none."""
+    def those(verdict, what, some=", among them"):
+        """"3 are <what>, among them: <those with a headline>", "" for none."""
         chosen = [s for s in statements if found[s["id"]][0] == verdict]
         named = "; ".join(s["headline"] if "headline" in s else _lower(s["text"])
                           for s in chosen if "headline" in s or verdict == CONTRADICTED)
-        return f"{_are(len(chosen))} {what}{f': {named}' * bool(named)}." if chosen else ""
+        return f"{_are(len(chosen))} {what}{f'{some}: {named}' * bool(named)}." if chosen else ""
 
     reasons = Counter(reason for verdict, reason in found.values() if verdict == UNDECIDED)
     told = "; ".join(f"{reason.partition(':')[0]} ({n})" for reason, n in reasons.most_common())
     return "\n\n".join(filter(None, [
         f"**What holds.** Of the paper's {len(found)} claims "
-        + (those(REPRODUCED, "reproduced, among them") or "none is reproduced."),
+        + (those(REPRODUCED, "reproduced") or "none is reproduced."),
         " ".join(filter(None, ["**What does not.**",
-                               those(CONTRADICTED, "contradicted") or "None is contradicted.",
-                               those(SMALLER, "smaller than published, among them")])),
+                               those(CONTRADICTED, "contradicted", "") or "None is contradicted.",
+                               those(SMALLER, "smaller than published")])),
         f"**What cannot be decided at this scale.** {_are(sum(reasons.values()))} open: {told}."
         if told else "",
-        those(NOT_RUN, "not run, among them")]))
+        those(NOT_RUN, "not run")]))
 
 
 def _are(count: int) -> str:

@@ -1,0 +1,66 @@
+"""How large is the regulariser of each transform on the logits of a trained network?
+
+    python benchmarks/strength.py --data-root folder
+
+The published AT network of preset mini, the first test images, their PGD images as training makes
+them and as the tables do. The terms, and their ratios to the plain L1 sum, go to
+benchmarks/strength.json: the weights of mini's controls are those at which the terms are equal.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from frlib import attacks, data, evaluate, fast, losses
+from frlib.run import config, export
+from frlib.run.files import write_json
+from frlib.run.places import resolve
+from frlib.run.provenance import provenance
+
+HERE = Path(__file__).resolve().parent
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-root", default="data")
+    parser.add_argument("--images", type=int, default=256, help="in whole batches (default 256)")
+    parser.add_argument("--out", type=Path, default=HERE / "strength.json")
+    given = parser.parse_args(arguments)
+    preset = config.load("mini", data_root=given.data_root)
+    test = data.load(preset.dataset, resolve(preset.data_root), "test").take(given.images)
+    network = fast.freeze(export.published_model("mini", "at"))
+    found = {"preset": "mini", "label": "at", "images": given.images, "batch": preset.batch_size,
+             **measure(network, test, preset), "provenance": provenance("cpu")}
+    write_json(given.out, found)
+    for attack, ratios in found["ratios"].items():
+        print(attack, ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items()))
+    return 0
+
+
+def measure(network, test: data.Split, preset: config.Config) -> dict:
+    """{"terms", "ratios"}: {attack: {transform: mean over batches}}; ratios over that of "none"."""
+    settings = {f"PGD-{preset.steps}": (preset.steps, preset.step_size),
+                "PGD-20": (20, preset.judge_eps / 4)}
+    terms, ratios = {}, {}
+    for attack, (steps, step_size) in settings.items():
+        sums = dict.fromkeys(losses.TRANSFORMS, 0.0)
+        starts = range(0, len(test) - preset.batch_size + 1, preset.batch_size)
+        for start in starts:
+            batch = slice(start, start + preset.batch_size)
+            x, y = test.x[batch], test.labels[batch]
+            with evaluate.full_precision():
+                x_adv = attacks.pgd(network, x, y, eps=preset.judge_eps, step_size=step_size,
+                                    steps=steps, generator=torch.Generator().manual_seed(start))
+            with torch.no_grad():
+                difference = network(x_adv) - network(x)
+            for name, transform in losses.TRANSFORMS.items():
+                sums[name] += float(transform(difference)) / len(starts)
+        terms[attack] = sums
+        ratios[attack] = {name: value / sums["none"] for name, value in sums.items()}
+    return {"terms": terms, "ratios": ratios}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
