@@ -44,9 +44,9 @@ def test_tables_of_spectra_hold_what_the_figures_do():
                              "at-swa": [1.0, 1.1, 1.2, 1.3] * 5},
                "radial": {"at": [8.0, 1.0, 1.0], "natural": [0.0, 1.0, 3.0]}}
     text = views.roughness_table(figures, "mini")
-    assert "<td>natural</td><td>2.15</td><td>rougher (p &lt; 0.001)</td>" in text
-    assert "<td>at</td><td>1.15</td><td>—</td>" in text
-    assert "<td>at-swa</td><td>1.15</td><td>alike (p = 1)</td>" in text
+    assert "<td>natural</td><td>2.15</td><td>—</td><td>rougher (p &lt; 0.001)</td>" in text
+    assert "<td>at</td><td>1.15</td><td>smoother (p &lt; 0.001)</td><td>—</td>" in text
+    assert "<td>smoother (p &lt; 0.001)</td><td>alike (p = 1)</td>" in text
     assert "<td>at</td><td>0</td></tr><tr><td>natural</td><td>2</td>" in \
         views.radial_table(figures, "mini")
 

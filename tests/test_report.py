@@ -165,6 +165,12 @@ def test_a_claim_is_judged_at_the_largest_scale_that_has_its_runs(good):
     assert first_page.scales("mini", good) == first_page.scale("mini", good)
     tables = sources.provenance("mini", good, {"big": large})
     assert ":name: provenance-big" in tables and "result-files/big/at/seed0.json" in tables
+    assert ":name: our-table2\n" in book_tables.table2("mini", good, {"big": large})
+    both = book_tables.table2("mini", good, {"big": {**large, "at-fr": large["at"]}})
+    places = [both.index(part) for part in ("preset big", "preset mini", ":name: our-table2-mini")]
+    assert places == sorted(places)
+    assert "* - Setting\n  - Paper\n  - big\n  - mini\n" in book_tables.settings(
+        "mini", good, {"big": large})
 
 
 def test_the_first_page_is_made_of_verdicts(good):
@@ -178,7 +184,7 @@ def test_the_first_page_is_made_of_verdicts(good):
     good["at-fr"][0] = result("at-fr", pgd20=79, last=79, aa=10)
     text = first_page.sentences(good)
     assert "1 is contradicted: the regulariser raises accuracy under AutoAttack." in text
-    assert "among them: the regulariser raises accuracy under PGD-20." in text
+    assert "smaller than published: the regulariser raises accuracy under PGD-20" in text
     assert "1 are open" not in text and "1 is open: no late fall of robust" in text
     empty = first_page.headline("smoke", {})
     assert f"Of the paper's {len(STATEMENTS)} claims none is reproduced" in empty
@@ -495,7 +501,7 @@ def test_a_badge_says_what_made_a_page(good):
     for fact in ("Preset <strong>mini</strong>", "seed 0", "CPU Model(R) @ 2 GHz, 2 cores",
                  "commit 0123456+dirty", "68 min of computing", "2026-01-02",
                  '<a href="../result-files/mini/at/seed0.json">at</a>',
-                 "Today's code gives other numbers: train 1 -&gt; 2: no reason"):
+                 "Today's code gives other numbers than at: train 1 -&gt; 2: no reason"):
         assert fact in text
     assert text.index("stale") < text.index("<details") < text.index("0123456+dirty")
     good["at"][0]["numerics"]["train"] = 2

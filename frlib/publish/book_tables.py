@@ -352,8 +352,8 @@ def settings(preset: str, results: dict, larger: dict | None = None) -> str:
         return [" / ".join(dict.fromkeys(str(show(config)) for config in configs)) or NOT_RUN
                 for configs in presets.values()]
 
-    def images(key):
-        return lambda c: f"{c[key]:,}" if c[key] else "all"
+    def images(key, whole="all"):
+        return lambda c: f"{c[key]:,}" if c[key] else whole
 
     def of_255(key):
         return lambda c: f"{255 * c[key]:.3g}/255"
@@ -361,7 +361,7 @@ def settings(preset: str, results: dict, larger: dict | None = None) -> str:
     rows = [
         ["Network", table2["architecture"], ours(lambda c: c["model"])],
         ["Data", said["dataset"], ours(lambda c: c["dataset"])],
-        ["Training images", f"{split['train']:,}", ours(images("train_size"))],
+        ["Training images", f"{split['train']:,}", ours(images("train_size", "the whole split"))],
         ["Validation images", f"{split['val']:,}", ours(images("curve_images"))],
         ["Test images", f"{split['test']:,}", ours(images("judge_images"))],
         ["of them for AutoAttack", "not said", ours(images("aa_images"))],

@@ -114,9 +114,11 @@ def table(results: dict, labels, base: str, preset: str = "", metrics=None) -> s
         found = [difference(view, label, base, metric) for metric, view in head.values()]
         if label != base and any(found):
             rows.append([f"minus {base}", *map(_change, found)])
-    return html_table(preset, ["Run", *head], rows, caption=(
+    caption = f"Preset {preset}. " * bool(preset) + (
         "Accuracy in % with the 95 % interval over images; differences in points, paired image by "
-        "image, with their 95 % interval and p.")) + _download(as_csv(results, labels, base))
+        "image, with their 95 % interval and p.")
+    return html_table(preset, ["Run", *head], rows, caption=caption) \
+        + _download(as_csv(results, labels, base))
 
 
 def cell(found: dict | None) -> str:

@@ -28,7 +28,8 @@ FIGURE = """```{{figure}} generated/{file}
 :width: 100%
 :figclass: forest
 
-The claims as differences; of several rivals, the one against which it comes out worst.
+The claims as differences; of several rivals, the one against which ours comes out worst, and the
+paper's difference to the same one.
 ```
 """
 
@@ -60,7 +61,7 @@ def sentences(results: dict, preset: str = "", larger: dict | None = None) -> st
         """"3 are <what>, among them: <those with a headline>", "" for none."""
         chosen = [s for s in statements if found[s["id"]][0] == verdict]
         named = "; ".join(s["headline"] if "headline" in s else _lower(s["text"])
-                          for s in chosen if "headline" in s or verdict == CONTRADICTED)
+                          for s in chosen if "headline" in s or verdict in (CONTRADICTED, SMALLER))
         return f"{_are(len(chosen))} {what}{f'{some}: {named}' * bool(named)}." if chosen else ""
 
     reasons = Counter(reason for verdict, reason in found.values() if verdict == UNDECIDED)
@@ -70,7 +71,7 @@ def sentences(results: dict, preset: str = "", larger: dict | None = None) -> st
         + (those(REPRODUCED, "reproduced") or "none is reproduced."),
         " ".join(filter(None, ["**What does not.**",
                                those(CONTRADICTED, "contradicted", "") or "None is contradicted.",
-                               those(SMALLER, "smaller than published")])),
+                               those(SMALLER, "smaller than published", "")])),
         f"**What cannot be decided at this scale.** {_are(sum(reasons.values()))} open: {told}."
         if told else "",
         those(NOT_RUN, "not run")]))
@@ -114,13 +115,19 @@ def trained(results: dict) -> str:
     if not configs:
         return ""
     networks = all_of(lambda c: c["model"])
-    images = all_of(lambda c: f"{c['train_size']:,}" if c["train_size"] else "all")
+    images = all_of(lambda c: f"{c['train_size']:,}" if c["train_size"] else _all(c["dataset"]))
     seeds = len({seed for label in results for seed in find(results, label, "scores")})
     tested = all_of(lambda c: f"{c['judge_images']:,}" if c["judge_images"] else "all")
     attacked = all_of(lambda c: f"{c['aa_images']:,}" if c["aa_images"] else "all")
     return (f"{networks}, {all_of(lambda c: c['epochs'])} epochs on {images} training images of "
             f"{all_of(lambda c: c['dataset'])}, {seeds} seed{'s' * (seeds > 1)}; judged on "
             f"{tested} test images, {attacked} for AutoAttack")
+
+
+def _all(dataset: str) -> str:
+    """"all", and how many, where claims.yml says it."""
+    said = paper()["settings"]
+    return f"all {said['split']['train']:,}" if dataset == said["dataset"] else "all"
 
 
 def forest(results: dict, preset: str = "", larger: dict | None = None) -> list[dict]:

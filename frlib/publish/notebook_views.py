@@ -265,18 +265,24 @@ def low_pass_lines(figures: dict) -> dict:
     return found
 
 
-def roughness_table(figures: dict, preset: str, base: str = "at") -> str:
-    """Mean roughness of every model's kernels, and how they differ from `base`'s, as HTML."""
+def roughness_table(figures: dict, preset: str, bases=("natural", "at")) -> str:
+    """Mean roughness of every model's kernels, and how they differ from those of each base, as
+    HTML."""
     found = {short(label): values for label, values in figures["roughness"].items()}
-    tests = {model: rank_test(values, found[base]) for model, values in found.items()
-             if model != base} if base in found else {}
-    rows = []
-    for model, values in found.items():
-        order, p = tests.get(model, (0, None))
-        word = "alike" if p is None or p >= LEVEL else "rougher" if order > 0 else "smoother"
-        rows.append([model, f"{np.mean(values):.2f}",
-                     NONE if p is None else f"{word} ({chance(p)})"])
-    return html_table(preset, ["Network", "mean roughness", f"kernels against {base}'s"], rows)
+    bases = [base for base in bases if base in found]
+
+    def against(model, base):
+        if model == base:
+            return NONE
+        order, p = rank_test(found[model], found[base])
+        word = "alike" if p >= LEVEL else "rougher" if order > 0 else "smoother"
+        return f"{word} ({chance(p)})"
+
+    rows = [[model, f"{np.mean(values):.2f}", *(against(model, base) for base in bases)]
+            for model, values in found.items()]
+    return html_table(preset, ["Network", "mean roughness",
+                               *(f"against {base}'s" for base in bases)], rows, caption=(
+        "Kernel by kernel, of one network of each kind; p of the Mann–Whitney rank test."))
 
 
 def radial_table(figures: dict, preset: str) -> str:

@@ -59,8 +59,10 @@ def badge(preset: str, results: dict, up: str = "..") -> str:
              f"commit {_unique(map(_commit, made))}", f"{duration(spent)} of computing", days]
     links = ", ".join(_links(preset, label, results[label], up) for label in results)
     old = dict.fromkeys(reason for *_, result in each for reason in stale(result))
+    aged = ", ".join(dict.fromkeys(label for label, _, result in each if stale(result)))
     warning = f'<p class="origin"><a class="stale" href="{up}/book/provenance.html">' \
-              f'Today\'s code gives other numbers: {html.escape("; ".join(old))}.</a></p>' \
+              f'Today\'s code gives other numbers than {html.escape(aged)}: ' \
+              f'{html.escape("; ".join(old))}.</a></p>' \
         if old else ""
     return (f'{mark}{warning}<details class="origin"><summary>Where these numbers come from'
             f'</summary><p class="origin">{" · ".join(filter(None, facts))} · {links}</p>'

@@ -75,7 +75,7 @@ def unbeaten_table(results: dict, preset: str) -> str:
                 comparison.trade_off(results, labels, attack).items()}
         theirs = {table2["row_titles"][method]: (row["clean"], row[attack])
                   for method, row in table2["rows"].items()}
-        rows.append([title, ", ".join(unbeaten(ours)) or NOT_RUN, ", ".join(unbeaten(theirs))])
+        rows.append([title, "; ".join(unbeaten(ours)) or NOT_RUN, "; ".join(unbeaten(theirs))])
     return html_table(preset, ["Under", "ours", "the paper's"], rows,
                       caption="Not beaten on both axes.")
 
