@@ -402,12 +402,17 @@ def test_ours_stands_beside_the_paper(good):
     head, *body = cells(book_tables.table2("mini", good))
     assert head[2:] == ["Clean", "FGSM", "PGD-20", "C&W", "AutoAttack (first 100)",
                         "PGD-20, same 100", "C&W, same 100"]
-    ours = dict(zip([row[0] for row in body[::2]], body[1::2], strict=True))
+    ours = {row[0]: after for row, after in zip(body, body[1:], strict=False) if row[0]}
     assert ours["AT"] == ["", "ours", "80.0 [73.8, 85.3]", "42.5 [35.6, 49.7]",
                           "40.0 [33.2, 47.1]", "37.5 [30.8, 44.6]", "30.0 [21.2, 40.0]",
                           "80.0 [70.8, 87.3]", "75.0 [65.3, 83.1]"]  # 80 and 75 of the first 100
     assert ours["TRADES"][2:] == ["not run"] * 7 and body[0][-2:] == ["—", "—"]
     assert set(claims.paper()["table2"]["row_titles"].values()) | {"Natural"} == set(ours)
+    sources = [row[1] for row in body if row[1].startswith("ours: ")]  # which FR a row is
+    assert sources[:4] == [f"ours: {told}" for told in (
+        "equation 2", "the released code's transform, after epoch 11", "equation 2, λ 0.005",
+        "logit pairing, λ 0.42")]
+    assert len(sources) == 8
     page = book_tables.table2_html("mini", good)
     assert "C&amp;W" in page and "30.0 [21.2, 40.0]" in page and "smoke-mark" not in page
     assert book_tables.table2_html("smoke", good).startswith(markup.SMOKE)

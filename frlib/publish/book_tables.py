@@ -29,6 +29,8 @@ from frlib.publish.markup import NONE, chance, html_table, myst_table, points
 from frlib.publish.result_format import KINDS, SHAPE, misfit, other_images
 from frlib.publish.sources import badge, copy_files, costs, preset_costs, provenance, runs
 from frlib.publish.speed_tables import ascent, load, precision, speed
+from frlib.run.config import load as load_preset
+from frlib.run.evaluate_run import siblings
 from frlib.run.files import atomic, read_json
 from frlib.run.labels import split
 from frlib.run.places import project_root
@@ -42,6 +44,8 @@ READINGS = {"at": "AT", "at-fr": "AT-FR, class",
             "at-fr-swa@fr_transform=batch-class": "AT-FR-SWA, batch-class"}
 PUBLISHED = ("mini", "small")  # presets whose committed results stand in for smoke, best first
 FOLLOW_UP = "cifar100-subset"  # the preset of the second paper's methods
+TRANSFORMS = {"class": "equation 2", "batch-class": "the released code's transform",
+              "none": "logit pairing"}
 MEAN = "mean ± standard deviation of seeds"
 INPUTS = {"clean": "clean", "pgd20": "PGD-20"}
 EFFECTS = ("clean", "pgd20", "aa")  # the metrics in which `ablations` measures
@@ -174,16 +178,38 @@ def _read_as(results: dict, labels: dict | None) -> dict:
         if labels else results
 
 
-def _table2(results: dict, labels: dict | None = None) -> tuple[list, list]:
+def reading(label: str) -> str:
+    """Which regulariser a run of AT-FR has: "at-fr@fr_lambda=0.005" -> "equation 2, λ 0.005"."""
+    changes = dict(change.split("=") for change in split(label)[1])
+    transform = changes.get("fr_transform", "class")
+    words = [TRANSFORMS.get(transform, transform)]
+    words += [f"λ {changes['fr_lambda']}"] if "fr_lambda" in changes else []
+    words += [f"after epoch {changes['fr_start_epoch']}"] if "fr_start_epoch" in changes else []
+    return ", ".join(words)
+
+
+def _readings(preset: str) -> list[str]:
+    """The results of AT-FR under other settings that a preset of the book lists among its runs."""
+    listed = load_preset(preset).runs if preset in shipped() else ()
+    found = [label for run in listed for label in siblings(run)]
+    return [label for label in found if split(label)[0] in ("at-fr", "at-fr-swa")
+            and split(label)[1]]
+
+
+def _table2(preset: str, results: dict, labels: dict | None = None) -> tuple[list, list]:
     table, rows, labels = paper()["table2"], [], labels or {}
-    methods = [*table["rows"], "natural"]
-    heads = comparison.columns({method: results.get(method, {}) for method in methods})
+    methods, readings = [*table["rows"], "natural"], _readings(preset)
+    heads = comparison.columns({label: results.get(label, {}) for label in methods + readings})
     for method in methods:
-        rows += [[table["row_titles"].get(method, method.capitalize()), "paper",
-                  *_theirs(table["rows"].get(method, {}), table["columns"]),
-                  *[NONE] * (len(heads) - len(table["columns"]))],
-                 ["", f"ours: {labels[method]}" if labels.get(method, method) != method else "ours",
-                  *(_cell(view, method, "scores", c) for c, view in heads.values())]]
+        rows.append([table["row_titles"].get(method, method.capitalize()), "paper",
+                     *_theirs(table["rows"].get(method, {}), table["columns"]),
+                     *[NONE] * (len(heads) - len(table["columns"]))])
+        for label in [method, *(label for label in readings if split(label)[0] == method)]:
+            told = labels.get(label, label)
+            if told == label and method in ("at-fr", "at-fr-swa"):
+                told = reading(label)
+            rows.append(["", "ours" if told == method else f"ours: {told}",
+                         *(_cell(view, label, "scores", c) for c, view in heads.values())])
     return ["Method", "Source", *heads], rows
 
 
@@ -195,7 +221,7 @@ def table2(preset: str, results: dict, larger: dict | None = None) -> str:
         caption = "Table 2, rerun: accuracy in %, ours with 95 % intervals. " \
                   + _setting(name, found) + _averages(found)
         tables.append(myst_table(name, f"our-table2-{name}" if tables else "our-table2", caption,
-                                 *_table2(found)))
+                                 *_table2(name, found)))
     return "\n".join(tables)
 
 
@@ -219,9 +245,10 @@ def table2_html(preset: str, results: dict, labels: dict | None = None) -> str:
 
     `labels`, {method: label}: which results stand for the methods, by default those of the preset.
     """
-    results = _read_as(results, labels)
-    return html_table(preset, *_table2(results, labels), caption="Accuracy in %, ours with 95 % "
-                      "intervals. " + _setting(preset, results))
+    readings = {label: results[label] for label in _readings(preset) if label in results}
+    results = readings | _read_as(results, labels)
+    caption = f"Accuracy in %, ours with 95 % intervals. {_setting(preset, results)}"
+    return html_table(preset, *_table2(preset, results, labels), caption=caption)
 
 
 CLAIMS = ["Claim", "Paper", "Ours", "Verdict"]
