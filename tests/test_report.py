@@ -157,7 +157,7 @@ def test_a_claim_is_judged_at_the_largest_scale_that_has_its_runs(good):
     assert claims.deciding(STATEMENTS["C6"], "mini", good, {"big": large}) == ("mini", good)
     body = {row[0].partition(".")[0]: row
             for row in cells(book_tables.claims("mini", good, {"big": large}))[1:]}
-    assert body["C20"][2].startswith("preset big: 95.0 > 50.0")
+    assert body["C20"][2].startswith("preset big: natural: 95.0 > AT: 50.0")
     assert not body["C6"][2].startswith("preset")
     line = first_page.scales("mini", good, {"big": large})
     assert line.startswith("Trained for the 4 claims of preset big: resnet8-32, 15 epochs on 8,000")
@@ -428,11 +428,12 @@ def test_table1_readings_and_claims(good):
     assert [row[-1] for row in body] == ["—", "0.123", "not run", "—", "0.123", "not run"]
     body = {row[0].partition(".")[0]: row for row in cells(book_tables.claims("mini", good))[1:]}
     low, high = (100 * end for end in statistics.paired_interval([1] * 30 + [0] * 170))
-    assert body["C6"][1:] == ["59.49 > 55.01 (+4.48)", f"55.0 > 40.0, +15.0 [{low:+.1f}, "
-                              f"{high:+.1f}] (p < 0.001; 200 images)", "**reproduced**"]
+    told = f"AT-FR: 55.0 > AT: 40.0, +15.0 [{low:+.1f}, {high:+.1f}] (p < 0.001; 200 images)"
+    assert body["C6"][1:] == ["59.49 > 55.01 (+4.48)", told, "**reproduced**"]
     assert body["C15"][1] == "about 5 > 0 (+5)" and body["C5"][1] == "—"
-    assert body["C11"][2].startswith("AT: 80.0 > 30.0") and "AT-FR: 80.0 > 60.0" in body["C11"][2]
-    assert body["C5"][2].startswith("5.075 > 3.075 (p < 0.001; 16 and 16 kernels")
+    for told in ("AT-FR-SWA: 80.0 > AT: 30.0", "AT-FR-SWA: 80.0 > AT-FR: 60.0"):
+        assert told in body["C11"][2]
+    assert body["C5"][2].startswith("natural: 5.075 > AT: 3.075 (p < 0.001; 16 and 16 kernels")
     good["at"][0] = result("at", aa=60)
     body = {row[0].partition(".")[0]: row for row in cells(book_tables.claims("mini", good))[1:]}
     assert body["C7"][3] == f"**cannot be decided here**: {TOO_FEW}"

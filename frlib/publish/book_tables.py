@@ -291,13 +291,14 @@ def claims_html(preset: str, results: dict, ids, labels: dict | None = None) -> 
 
 
 def _claims(statements: list[dict], results: dict, form: str = "{}") -> list[list[str]]:
-    titles, rows = paper()["table2"]["row_titles"], []
+    rows = []
     for statement in statements:
         found, (verdict, reason) = evidence(statement, results), reasoned(statement, results)
         theirs = statement["paper"]
         about = "about " * bool(statement.get("read_off"))
-        ours = "; ".join(f"{titles.get(c['than'], c['than']) + ': ' if len(found) > 1 else ''}"
-                         f"{_compared(c)}" for c in found if c) or NOT_RUN
+        sides = _sides(statement["test"])
+        ours = "; ".join(_compared(c, *names) for c, names in zip(found, sides, strict=True)
+                         if c) or NOT_RUN
         rows.append([f"{statement['id']}. {statement['text']} ({statement['where']})",
                      f"{about}{theirs[0]} > {theirs[1]} ({theirs[0] - theirs[1]:+.4g})"
                      if theirs else NONE,
@@ -309,12 +310,31 @@ def _title(metric: str) -> str:
     return paper()["table2"]["column_titles"][metric]
 
 
-def _compared(c: dict) -> str:
+def _sides(test: dict) -> list[tuple[str, str]]:
+    """What the left and the right number of each comparison of a claim are of."""
+    def title(method):
+        return paper()["table2"]["row_titles"].get(method, method)
+
+    if test["kind"] in ("methods", "bands"):
+        left = title(test["greater"])
+        return [(left, title(other)) for other in test["than"]] if "than" in test else [(left, "")]
+    if test["kind"] == "bandwidths":
+        return [tuple(f"bandwidth {test[side]}" if test[side] < 32 else "no filter"
+                      for side in ("greater_at_bandwidth", "than_at_bandwidth"))]
+    if test["kind"] == "change":
+        return [(f"{test['greater']} moves", f"{test['than']} moves")]
+    return [("by the filter", "then left")]
+
+
+def _compared(c: dict, left_name: str, right_name: str) -> str:
+    """"AT-FR: 36.4 < AT: 40.7, -4.3 [-7.3, -1.3] (p = 0.0065; 1,000 images)"."""
     digits = 3 if "kernels" in c["count"] else 1
     left, right = (f"{round(c[side], digits) + 0.0:.{digits}f}" for side in ("left", "right"))
     sign = "=><"[int(np.sign(c["left"] - c["right"]))]
     change = f", {points(c['left'] - c['right'], *c['interval'])}" if c["interval"] else ""
-    return f"{left} {sign} {right}{change} ({chance(c['p'])}; {c['count']})"
+    right_name = f"{right_name}: " * bool(right_name)
+    told = f"{left_name}: {left} {sign} {right_name}{right}{change}"
+    return f"{told} ({chance(c['p'])}; {c['count']})"
 
 
 def readings(preset: str, results: dict) -> str:
