@@ -44,7 +44,7 @@ READINGS = {"at": "AT", "at-fr": "AT-FR, class",
             "at-fr-swa@fr_transform=batch-class": "AT-FR-SWA, batch-class"}
 PUBLISHED = ("mini", "small")  # presets whose committed results stand in for smoke, best first
 FOLLOW_UP = "cifar100-subset"  # the preset of the second paper's methods
-TRANSFORMS = {"class": "equation 2", "batch-class": "the released code's transform",
+TRANSFORMS = {"class": "equation 2", "batch-class": "released transform",
               "none": "logit pairing"}
 MEAN = "mean ± standard deviation of seeds"
 INPUTS = {"clean": "clean", "pgd20": "PGD-20"}
@@ -181,10 +181,11 @@ def _read_as(results: dict, labels: dict | None) -> dict:
 def reading(label: str) -> str:
     """Which regulariser a run of AT-FR has: "at-fr@fr_lambda=0.005" -> "equation 2, λ 0.005"."""
     changes = dict(change.split("=") for change in split(label)[1])
-    transform = changes.get("fr_transform", "class")
-    words = [TRANSFORMS.get(transform, transform)]
+    transform, start = changes.get("fr_transform", "class"), changes.get("fr_start_epoch")
+    words = ["as released" if transform == "batch-class" and start
+             else TRANSFORMS.get(transform, transform)]
     words += [f"λ {changes['fr_lambda']}"] if "fr_lambda" in changes else []
-    words += [f"after epoch {changes['fr_start_epoch']}"] if "fr_start_epoch" in changes else []
+    words += [f"from epoch {start}"] if start and words != ["as released"] else []
     return ", ".join(words)
 
 
