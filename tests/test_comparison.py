@@ -72,7 +72,7 @@ def test_no_two_columns_are_on_different_images_unsaid():
                            "C&W, same 10"]
     values = [comparison.accuracy(view, "at", metric)["share"] for metric, view in found.values()]
     assert values == [0.75, 0.625, 0.2, 0.5, 1, 0.8]  # of the first 10, 10 and 8
-    assert "<td>80.0 [44.4, 97.5]</td>" in comparison.table(shown, ["at"], "at")
+    assert "<td>80.0 [44.4,\u00a097.5]</td>" in comparison.table(shown, ["at"], "at")
     clean, robust = comparison.trade_off(shown, ["at"])["at"]
     assert clean[0] == 1 and robust[0] == 0.5  # both on AutoAttack's images
 
@@ -89,13 +89,16 @@ def test_results_are_grouped_by_regulariser_and_ordered_by_its_weight():
              "trades": of("trades", beta=6.0), "natural": of("natural"),
              "at@epochs=3": of("at"), "published-x": of("published-x"), "lens": {0: {}}}
     groups = comparison.grouped(shown)
-    assert groups == {"AT": {"at": ""}, "AT-FR, class": {"at-fr@fr_lambda=0.005": "λ 0.005",
-                                                         "at-fr": "λ 0.1"},
+    assert groups == {"AT": {"at": ""},
+                      "AT-FR, equation 2": {"at-fr@fr_lambda=0.005": "λ 0.005", "at-fr": "λ 0.1"},
                       "AT-FR, logit pairing": {"at-fr@fr_transform=none": "λ 0.1"},
-                      "AT-FR, class, from epoch 11": {"at-fr@fr_start_epoch=11": "λ 0.1"},
+                      "AT-FR, equation 2, from epoch 11": {"at-fr@fr_start_epoch=11": "λ 0.1"},
                       "TRADES": {"trades": "β 6"}}
+    released = {"at-fr@fr_start_epoch=11,fr_transform=batch-class": of(
+        "at-fr", fr_lambda=0.1, fr_transform="batch-class", fr_start_epoch=11)}
+    assert [*comparison.grouped(released)] == ["AT-FR, as released"]
     drawn = comparison.frontier(shown, "pgd20")
-    assert list(drawn["AT-FR, class"]) == ["λ 0.005", "λ 0.1", comparison.PAPER]
+    assert list(drawn["AT-FR, equation 2"]) == ["λ 0.005", "λ 0.1", comparison.PAPER]
     assert drawn["MART"][comparison.PAPER] == ((0.8417, None, None), (0.5856, None, None))
     assert "AT" in comparison.frontier({}, "aa")  # without any result, the paper's rows
 

@@ -362,7 +362,7 @@ def shown(collected):
 
 def test_a_good_result_is_shown(stored):
     made = shown(stored(json.dumps(result())))
-    assert "75.0 [19.4, 99.4]" in made["table2"] and "CPU" in made["provenance"]
+    assert "75.0 [19.4,\u00a099.4]" in made["table2"] and "CPU" in made["provenance"]
     assert all("at" in table for table in made.values())
 
 

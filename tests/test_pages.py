@@ -149,7 +149,7 @@ def test_table_1_as_lines():
     (bandwidths, accuracies, lows, highs), = views.low_pass_lines(figures).values()
     assert bandwidths == [32, 16] and accuracies == [0.75, 0.75]
     assert lows[0] < 0.75 < highs[0]
-    assert "75.0 [19.4, 99.4]" in views.low_pass_table(figures, "small")
+    assert "75.0 [19.4,\u00a099.4]" in views.low_pass_table(figures, "small")
     assert views.low_pass_table({"table1": {}, "full_scale": None}, "small") == "not run"
 
 

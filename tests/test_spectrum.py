@@ -34,7 +34,7 @@ def test_the_gap_is_on_autoattacks_images():
     assert spectrum_views.gap(RESULTS, "mart") is None
     table = spectrum_views.gap_table(RESULTS, LABELS, "small")
     assert "<td>+40.0 [" in table and "<td>+3.59</td>" in table and "first 20 test" in table
-    assert "<td>90.0 [68.3, 98.8]</td>" in table  # PGD-20 of AT: 18 of 20, not of 40
+    assert "<td>90.0 [68.3,\u00a098.8]</td>" in table  # PGD-20 of AT: 18 of 20, not of 40
     gains = spectrum_views.gains_table(RESULTS, LABELS, "at", "small")
     assert "<td>+10.0 [" in gains and "<td>+4.48</td><td>" in gains and "not run" in gains
     assert "<td>at</td><td>12</td><td>10</td>" in spectrum_views.stages_table(RESULTS, LABELS, "")

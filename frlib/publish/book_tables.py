@@ -38,14 +38,10 @@ from frlib.run.presets import shipped
 from frlib.run.settings import SHOWN
 from frlib.schedule import drop_epochs, epoch_at
 
-READINGS = {"at": "AT", "at-fr": "AT-FR, class",
-            "at-fr@fr_transform=batch-class": "AT-FR, batch-class", "at-swa": "AT-SWA",
-            "at-fr-swa": "AT-FR-SWA, class",
-            "at-fr-swa@fr_transform=batch-class": "AT-FR-SWA, batch-class"}
+READINGS = ("at", "at-fr", "at-fr@fr_transform=batch-class",
+            "at-swa", "at-fr-swa", "at-fr-swa@fr_transform=batch-class")
 PUBLISHED = ("mini", "small")  # presets whose committed results stand in for smoke, best first
 FOLLOW_UP = "cifar100-subset"  # the preset of the second paper's methods
-TRANSFORMS = {"class": "equation 2", "batch-class": "released transform",
-              "none": "logit pairing"}
 MEAN = "mean ± standard deviation of seeds"
 INPUTS = {"clean": "clean", "pgd20": "PGD-20"}
 EFFECTS = ("clean", "pgd20", "aa")  # the metrics in which `ablations` measures
@@ -178,17 +174,6 @@ def _read_as(results: dict, labels: dict | None) -> dict:
         if labels else results
 
 
-def reading(label: str) -> str:
-    """Which regulariser a run of AT-FR has: "at-fr@fr_lambda=0.005" -> "equation 2, λ 0.005"."""
-    changes = dict(change.split("=") for change in split(label)[1])
-    transform, start = changes.get("fr_transform", "class"), changes.get("fr_start_epoch")
-    words = ["as released" if transform == "batch-class" and start
-             else TRANSFORMS.get(transform, transform)]
-    words += [f"λ {changes['fr_lambda']}"] if "fr_lambda" in changes else []
-    words += [f"from epoch {start}"] if start and words != ["as released"] else []
-    return ", ".join(words)
-
-
 def _readings(preset: str) -> list[str]:
     """The results of AT-FR under other settings that a preset of the book lists among its runs."""
     listed = load_preset(preset).runs if preset in shipped() else ()
@@ -208,7 +193,7 @@ def _table2(preset: str, results: dict, labels: dict | None = None) -> tuple[lis
         for label in [method, *(label for label in readings if split(label)[0] == method)]:
             told = labels.get(label, label)
             if told == label and method in ("at-fr", "at-fr-swa"):
-                told = reading(label)
+                told = comparison.reading_of(label)
             rows.append(["", "ours" if told == method else f"ours: {told}",
                          *(_cell(view, label, "scores", c) for c, view in heads.values())])
     return ["Method", "Source", *heads], rows
@@ -342,9 +327,11 @@ def readings(preset: str, results: dict) -> str:
     """The two readings of the transform beside plain AT: accuracy in %, and the loss term."""
     heads = comparison.columns({label: results.get(label, {}) for label in READINGS}, EFFECTS)
     rows = []
-    for label, title in READINGS.items():
+    for label in READINGS:
         last = [history[-1] for history in find(results, label, "history").values() if history]
         terms = [epoch["loss_fr"] for epoch in last if "loss_fr" in epoch]
+        title = paper()["table2"]["row_titles"][split(label)[0]]
+        title += f", {comparison.reading_of(label)}" * (label not in ("at", "at-swa"))
         rows.append([title, *(_cell(view, label, "scores", c) for c, view in heads.values()),
                      f"{np.mean(terms):.3g}" if terms else NONE if last else NOT_RUN])
     return myst_table(

@@ -21,9 +21,29 @@ from frlib.run.settings import READ_FROM, REGULARISED, decides
 
 METRICS = ("clean", "fgsm", "pgd20", "cw", "aa")
 STRENGTHS = {"fr_lambda": "λ", "beta": "β", "awp_gamma": "γ"}  # a regulariser's weight, its symbol
-READINGS = {"none": "logit pairing"}  # what a transform is called, where it has another name
+TRANSFORMS = {"class": "equation 2", "batch-class": "released transform", "none": "logit pairing"}
 PAPER = "hollow: paper, WRN-34-10"
 REGULARISER = {*STRENGTHS, "fr_transform", "fr_start_epoch", "awp_start_epoch"}
+
+
+def reading(transform: str = "class", start=0, strength=None) -> str:
+    """Which regulariser AT-FR has, in the words of the book: "equation 2, λ 0.005".
+
+    `transform` goes by its name in TRANSFORMS, or its own. It acts from the epoch `start` on; the
+    released code's from a later one is "as released". The weight is told where `strength` has it.
+    """
+    released = transform == "batch-class" and start
+    words = ["as released" if released else TRANSFORMS.get(transform, transform)]
+    words += [f"λ {strength}"] if strength is not None else []
+    words += [f"from epoch {start}"] if start and not released else []
+    return ", ".join(words)
+
+
+def reading_of(label: str) -> str:
+    """`reading` of a run: "at-fr@fr_lambda=0.005" -> "equation 2, λ 0.005"."""
+    changes = dict(change.split("=", 1) for change in split(label)[1])
+    return reading(changes.get("fr_transform", "class"), changes.get("fr_start_epoch", 0),
+                   changes.get("fr_lambda"))
 
 
 def images(results: dict, metric: str) -> int:
@@ -181,8 +201,8 @@ def trade_off(results: dict, labels, metric: str = "aa") -> dict:
 def grouped(results: dict) -> dict[str, dict[str, str]]:
     """{group: {label: its strength}} of the attacked methods: one regulariser at all its weights.
 
-    In a group, as "AT-FR, class", from the weakest to the strongest, "λ 0.005" to "λ 0.1". Without
-    natural training, and without labels that change more than the regulariser.
+    In a group, as "AT-FR, equation 2", from the weakest to the strongest, "λ 0.005" to "λ 0.1".
+    Without natural training, and without labels that change more than the regulariser.
     """
     found: dict[str, dict] = {}
     for label in results:
@@ -194,9 +214,10 @@ def grouped(results: dict) -> dict[str, dict[str, str]]:
             continue
         name = [paper()["table2"]["row_titles"].get(method, method.upper())]
         if READ_FROM[method][0] in REGULARISED:
-            name.append(READINGS.get(reading := config.get("fr_transform", "class"), reading))
-        name += [f"from epoch {changed[key]}" for key in ("fr_start_epoch", "awp_start_epoch")
-                 if key in changed]
+            name.append(reading(config.get("fr_transform", "class"),
+                                changed.get("fr_start_epoch", 0)))
+        if "awp_start_epoch" in changed:
+            name.append(f"from epoch {changed['awp_start_epoch']}")
         strength = {key: config[key] for key in STRENGTHS if key in config and decides(key, method)}
         found.setdefault(", ".join(name), {})[label] = strength
     return {name: {label: ", ".join(f"{STRENGTHS[key]} {value:g}" for key, value in s.items())
@@ -214,7 +235,7 @@ def frontier(results: dict, metric: str = "aa") -> dict:
     for name, group in grouped(results).items():
         found[name] = {text: pairs[label] for label, text in group.items() if label in pairs}
     for method, row in table2["rows"].items():
-        name = table2["row_titles"][method] + ", class" * (READ_FROM[method][0] in REGULARISED)
+        name = table2["row_titles"][method] + ", equation 2" * (READ_FROM[method][0] in REGULARISED)
         found.setdefault(name, {})[PAPER] = tuple((row[side] / 100, None, None)
                                                   for side in ("clean", metric))
     return {name: group for name, group in sorted(found.items()) if group}

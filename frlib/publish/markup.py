@@ -11,14 +11,17 @@ SMOKE = f'<div class="smoke-mark">{SMOKE_MARK}</div>\n\n'
 
 
 def percent(share: float, low: float, high: float) -> str:
-    """An accuracy and its interval, fractions, as "48.8 [45.7, 51.9]" in percent."""
-    return f"{100 * share:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    """An accuracy and its interval, fractions, as "48.8 [45.7, 51.9]" in percent.
+
+    A narrow column breaks it before the interval, not within: the space there is a no-break one.
+    """
+    return f"{100 * share:.1f} [{100 * low:.1f},\N{NO-BREAK SPACE}{100 * high:.1f}]"
 
 
 def points(difference: float, low: float, high: float) -> str:
     """A difference and its interval, both in points, as "+1.2 [-1.8, +4.2]"."""
-    return "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(round(v, 1) + 0.0 for v in
-                                                 (difference, low, high)))
+    shown = (round(value, 1) + 0.0 for value in (difference, low, high))
+    return "{:+.1f} [{:+.1f},\N{NO-BREAK SPACE}{:+.1f}]".format(*shown)
 
 
 def chance(p: float) -> str:
