@@ -248,7 +248,7 @@ STYLE = """
 .frames [hidden] { display: none !important; }
 .frames { margin: 0; }
 .frames .side { display: grid; gap: 0.5rem; }
-.frames .side { grid-template-columns: repeat(auto-fit, minmax(min(14rem, 100%), 1fr)); }
+.frames .side { grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); }
 """
 SCRIPT = """
 (() => {
