@@ -81,12 +81,12 @@ def test_the_weakest_band_has_the_exact_p_of_the_next():
     found = frequency_views.weakest(NUMBERS)
     assert found["natural"] == ("high", pytest.approx(2 / 2 ** 18))
     assert found["at"] == ("low", pytest.approx(2 / 2 ** 12))
-    assert found["at-fr, batch-class"] == ("low", 1.0)
+    assert found["at-fr, released transform"] == ("low", 1.0)
 
 
 def test_agreement_is_a_rank_correlation_and_undefined_without_ranks():
     found = frequency_views.agreement(NUMBERS)
-    assert found["natural"] > 0.9 and found["at-fr, batch-class"] is None
+    assert found["natural"] > 0.9 and found["at-fr, released transform"] is None
     # at: the centre first in both; middle before high in both; ties in both
     assert found["at"] == pytest.approx(1)
     turned = copy.deepcopy(NUMBERS)

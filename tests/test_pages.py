@@ -24,8 +24,10 @@ def test_lines_drops_and_the_chosen_epoch():
     assert [line["values"] for line in lines] == [[0.3, 0.35, 0.3], [None, None, 0.31]]
     assert views.drops(HISTORY) == [2.5]
     assert views.best(HISTORY, "test_pgd") == {lines[0]["label"]: 2}
-    assert views.short("at-fr@fr_transform=batch-class") == "at-fr, batch-class"
-    assert views.short("at-fr@fr_transform=none") == "at-fr, no transform"
+    assert views.short("at-fr@fr_transform=batch-class") == "at-fr, released transform"
+    assert views.short("at-fr@fr_transform=none") == "at-fr, logit pairing"
+    assert views.short("at-fr-swa@fr_lambda=0.005") == "at-fr-swa, equation 2, λ 0.005"
+    assert views.short("at-fr@epochs=3") == "at-fr, epochs=3" and views.short("at-fr") == "at-fr"
     rows = [epoch(1), *(epoch(n, swa_val_pgd=v) for n, v in ((2, 0.1), (3, 0.4), (4, 0.2)))]
     assert book_tables.averaged_epochs(rows, views.best_epoch("at", rows, "swa_")["epoch"]) == 2
 

@@ -59,7 +59,7 @@ def test_commands_train_and_judge_what_a_file_registers(tmp_path, capsys):
     assert (one["checkpoint"], average["checkpoint"]) == ("best", "swa-last")
     assert "loss_mine" in one["history"][0] and "swa_val_pgd" in one["history"][1]
     table = comparison.table(found, list(found), "mine@beta=0.5")
-    assert "brighter" in table and table.count("<td>minus mine@beta=0.5</td>") == 1
+    assert "brighter" in table and table.count("<td>minus mine, beta=0.5</td>") == 1
     own = evaluate.judge(models.create("my-net"), torch.rand(8, 3, 32, 32), torch.arange(8) % 10)
     assert own["scores"].keys() == one["scores"].keys() - {"aa"}
     assert "not run" in comparison.table({**found, "own": {0: own}}, [*found, "own"], "own")

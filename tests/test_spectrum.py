@@ -52,7 +52,7 @@ def test_the_front_is_what_none_beats_on_both_axes():
     points = {"a": (3, 1), "b": (2, 2), "c": (1, 1), "d": (2, 1)}
     assert spectrum_views.unbeaten(points) == ["a", "b", "d"]
     text = spectrum_views.unbeaten_table(RESULTS, "small")
-    assert "<td>PGD-20</td><td>at; at-fr, no transform</td>" in text
+    assert "<td>PGD-20</td><td>at; at-fr, logit pairing</td>" in text
     assert "<td>AT-AWP; AT-SWA; AT-FR-SWA</td></tr></tbody>" in text
     assert spectrum_views.unbeaten_table({}, "small").count("not run") == 3
 

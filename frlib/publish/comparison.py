@@ -46,6 +46,18 @@ def reading_of(label: str) -> str:
                    changes.get("fr_lambda"))
 
 
+def short(label: str) -> str:
+    """A run in a legend or a table: "at-fr@fr_lambda=0.005" -> "at-fr, equation 2, λ 0.005".
+
+    One that differs from its method in more than its regulariser keeps the settings of its label.
+    """
+    method, changes = split(label)
+    changed = {change.partition("=")[0] for change in changes}
+    if changed and changed <= {"fr_transform", "fr_start_epoch", "fr_lambda"}:
+        return f"{method}, {reading_of(label)}"
+    return label.replace("@", ", ")
+
+
 def images(results: dict, metric: str) -> int:
     """On how many first test images every one of these results was put under an attack; 0: none."""
     return min((s["total"] for label in results
@@ -129,11 +141,11 @@ def table(results: dict, labels, base: str, preset: str = "", metrics=None) -> s
     shown = {label: results[label] for label in labels if label in results}
     head, rows = columns(shown, metrics), []
     for label in labels:
-        rows.append([label, *(cell(accuracy(view, label, metric))
-                              for metric, view in head.values())])
+        rows.append([short(label), *(cell(accuracy(view, label, metric))
+                                     for metric, view in head.values())])
         found = [difference(view, label, base, metric) for metric, view in head.values()]
         if label != base and any(found):
-            rows.append([f"minus {base}", *map(_change, found)])
+            rows.append([f"minus {short(base)}", *map(_change, found)])
     caption = f"Preset {preset}. " * bool(preset) + (
         "Accuracy in % with the 95 % interval over images; differences in points, paired image by "
         "image, with their 95 % interval and p.")

@@ -16,6 +16,7 @@ from frlib import methods
 from frlib.data import Split
 from frlib.publish import book_tables, claims, comparable, comparison, sources
 from frlib.publish.claims import NOT_RUN, radius
+from frlib.publish.comparison import short
 from frlib.publish.markup import NONE, SMOKE_MARK, chance, html_table, percent
 from frlib.publish.statistics import LEVEL, interval, rank_test, sign_flip
 from frlib.run.config import Config, load
@@ -139,12 +140,6 @@ def progress(config: Config, name: str, collected: dict, wanted) -> dict[str, li
         elif rows := collected.get(shown, {}).get(config.seed, {}).get("history"):
             found[shown] = rows
     return found
-
-
-def short(label: str) -> str:
-    """A label for a legend: "at-fr@fr_transform=batch-class" -> "at-fr, batch-class"."""
-    return label.replace("@", ", ").replace("fr_transform=none", "no transform") \
-        .replace("fr_transform=", "")
 
 
 def lines(history: dict[str, list[dict]], keys) -> list[dict]:

@@ -103,8 +103,8 @@ def gap_table(results: dict, labels, preset: str) -> str:
     for label in labels:
         cells = [comparison.accuracy(same, label, attack) for attack in ATTACKS]
         lost, row = gap(same, label), theirs.get(label)
-        rows.append([label, *(percent(c["share"], c["low"], c["high"]) if c else NOT_RUN
-                              for c in cells), points(*lost) if lost else NOT_RUN,
+        rows.append([short(label), *(percent(c["share"], c["low"], c["high"]) if c else NOT_RUN
+                                     for c in cells), points(*lost) if lost else NOT_RUN,
                      f"{row['pgd20'] - row['aa']:+.2f}" if row else NONE])
     head = ["Run", *titles().values(), "PGD-20 minus AutoAttack", "in the paper"]
     return html_table(preset, head, rows, caption=(
@@ -125,7 +125,7 @@ def gains_table(results: dict, labels, base: str, preset: str) -> str:
             cells += [points(c["left"] - c["right"], *c["interval"]) if c else NOT_RUN,
                       f"{theirs[label][attack] - theirs['at'][attack]:+.2f}"
                       if label in theirs and split(base)[0] == "at" else NONE]
-        rows.append([label, *cells])
+        rows.append([short(label), *cells])
     heads = [head for title in titles().values() for head in (title, "in the paper")]
     return html_table(preset, [f"minus {base}", *heads], rows, caption=(
         f"Gain over {base} in points, ours on {_first(count)}, with 95 % intervals of the paired "
@@ -137,8 +137,8 @@ def stages_table(results: dict, labels, preset: str) -> str:
     found = {label: [s["stages"] for s in find(results, label, "scores", "aa").values()
                      if s.get("stages")] for label in labels}
     columns = list(dict.fromkeys(name for rows in found.values() for s in rows for name in s))
-    rows = [[label, *(" / ".join(str(s.get(name, NONE)) for s in each) or NOT_RUN
-                      for name in columns or [""])] for label, each in found.items()]
+    rows = [[short(label), *(" / ".join(str(s.get(name, NONE)) for s in each) or NOT_RUN
+                             for name in columns or [""])] for label, each in found.items()]
     return html_table(preset, ["Run", *(columns or ["AutoAttack"])], rows, caption=(
         "Images that are still right after each stage, seed by seed; each stage attacks what the "
         "one before has left."))
