@@ -175,16 +175,21 @@ def test_a_claim_is_judged_at_the_largest_scale_that_has_its_runs(good):
 
 def test_the_first_page_is_made_of_verdicts(good):
     text = first_page.headline("mini", good)
+    assert f"Of the paper's {len(STATEMENTS)} claims 21 are reproduced. 3 are not run." in text
+    assert "the regulariser raises accuracy under PGD-20: paper +4.5, ours +15.0, from" in text
+    text = first_page.verdicts("mini", good)
     assert f"Of the paper's {len(STATEMENTS)} claims 21 are reproduced, among them: a low" in text
     assert "None is contradicted." in text and "cannot be decided" not in text
     assert "\n\n3 are not run, among them: both together beat TRADES, MART and AWP" in text
     assert "resnet8-32, 15 epochs on 8,000 training images of cifar10, 1 seed" in text
     assert "WRN-34-10, the network of the paper's Table 2, was not run." in text
-    assert "the regulariser raises accuracy under PGD-20: paper +4.5, ours +15.0, from" in text
     good["at-fr"][0] = result("at-fr", pgd20=79, last=79, aa=10)
     text = first_page.sentences(good)
     assert "1 is contradicted: the regulariser raises accuracy under AutoAttack." in text
     assert "smaller than published: the regulariser raises accuracy under PGD-20" in text
+    counted = first_page.counted(good)
+    assert "2 smaller than published. 1 is contradicted: the regulariser raises accuracy" in counted
+    assert "1 cannot be decided at this scale: no late fall of robust accuracy" in counted
     assert "1 are open" not in text and "1 is open: no late fall of robust" in text
     empty = first_page.headline("smoke", {})
     assert f"Of the paper's {len(STATEMENTS)} claims none is reproduced" in empty

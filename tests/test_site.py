@@ -270,6 +270,14 @@ def test_terms_and_citations_tell_what_they_are_beside_the_pointer(site):
     assert not [link for link in links if 'title="' not in link]
 
 
+def test_the_first_screen_holds_the_message_and_its_scale(context, site):
+    tab, _ = opened(context, site, (site / "book" / "intro.html").as_uri())
+    tab.set_viewport_size({"width": 1400, "height": 900})
+    line = tab.get_by_text("Trained", exact=False).first.bounding_box()
+    tab.close()
+    assert line["y"] + line["height"] <= 900
+
+
 def test_launch_buttons_open_the_sources(site):
     """Colab and Binder get notebooks/NN_topic.ipynb at the one address of _config.yml, if any."""
     repository = yaml.safe_load((REPO / "_config.yml").read_text()).get("repository")

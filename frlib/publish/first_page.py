@@ -28,27 +28,47 @@ FIGURE = """```{{figure}} generated/{file}
 :width: 100%
 :figclass: forest
 
-The claims as differences; of several rivals, the one against which ours comes out worst, and the
-paper's difference to the same one.
+The claims as differences; of several rivals, the one against which ours comes out worst.
 ```
 """
 
 
 def headline(preset: str, results: dict, larger: dict | None = None) -> str:
-    """Three sentences on the verdicts, the forest plot, and a line on what was trained.
+    """The verdicts counted, the forest plot, and a line on what was trained: one screen.
 
     larger: {preset: results} of larger scale, best first; a claim whose runs are all in one of them
     is judged there (`claims.deciding`), and named after it.
     """
     figure = FIGURE.format(file=FOREST, alt=in_words(forest(results, preset, larger)))
-    told, line = verdicts(preset, results, larger).rsplit("\n\n", 1)
-    return f"{told}\n\n{figure}\n{line}"
+    return (f"{_mark(preset)}{counted(results, preset, larger)}\n\n{figure}\n"
+            f"{scales(preset, results, larger)}\n")
 
 
 def verdicts(preset: str, results: dict, larger: dict | None = None) -> str:
-    """`headline` without the picture."""
-    mark = SMOKE if preset == "smoke" else ""
-    return f"{mark}{sentences(results, preset, larger)}\n\n{scales(preset, results, larger)}\n"
+    """Three sentences on the verdicts, and the line on what was trained."""
+    told = sentences(results, preset, larger)
+    return f"{_mark(preset)}{told}\n\n{scales(preset, results, larger)}\n"
+
+
+def counted(results: dict, preset: str = "", larger: dict | None = None) -> str:
+    """How many claims have which verdict, and which ones are contradicted."""
+    statements = paper()["statements"]
+    found = [reasoned(s, deciding(s, preset, results, larger or {})[1]) for s in statements]
+    counts = Counter(verdict for verdict, _ in found)
+    against = "; ".join(s.get("headline", _lower(s["text"]))
+                        for s, (verdict, _) in zip(statements, found, strict=True)
+                        if verdict == CONTRADICTED)
+    holds = "is" if counts[REPRODUCED] < 2 else "are"
+    smaller = f" and {counts[SMALLER]} smaller than published" * bool(counts[SMALLER])
+    told = [f"Of the paper's {len(found)} claims {counts[REPRODUCED] or 'none'} {holds} reproduced"
+            + smaller]
+    if against:
+        told.append(f"{_are(counts[CONTRADICTED])} contradicted: {against}")
+    if counts[UNDECIDED]:
+        told.append(f"{counts[UNDECIDED]} cannot be decided at this scale: {_reasons(found)}")
+    if counts[NOT_RUN]:
+        told.append(f"{_are(counts[NOT_RUN])} not run")
+    return ". ".join(told) + "."
 
 
 def sentences(results: dict, preset: str = "", larger: dict | None = None) -> str:
@@ -64,17 +84,26 @@ def sentences(results: dict, preset: str = "", larger: dict | None = None) -> st
                           for s in chosen if "headline" in s or verdict in (CONTRADICTED, SMALLER))
         return f"{_are(len(chosen))} {what}{f'{some}: {named}' * bool(named)}." if chosen else ""
 
-    reasons = Counter(reason for verdict, reason in found.values() if verdict == UNDECIDED)
-    told = "; ".join(f"{reason.partition(':')[0]} ({n})" for reason, n in reasons.most_common())
+    undecided = sum(verdict == UNDECIDED for verdict, _ in found.values())
     return "\n\n".join(filter(None, [
         f"**What holds.** Of the paper's {len(found)} claims "
         + (those(REPRODUCED, "reproduced") or "none is reproduced."),
         " ".join(filter(None, ["**What does not.**",
                                those(CONTRADICTED, "contradicted", "") or "None is contradicted.",
                                those(SMALLER, "smaller than published", "")])),
-        f"**What cannot be decided at this scale.** {_are(sum(reasons.values()))} open: {told}."
-        if told else "",
+        f"**What cannot be decided at this scale.** {_are(undecided)} open: "
+        f"{_reasons(found.values())}." if undecided else "",
         those(NOT_RUN, "not run")]))
+
+
+def _mark(preset: str) -> str:
+    return SMOKE if preset == "smoke" else ""
+
+
+def _reasons(found) -> str:
+    """Why claims are undecided, and how many for that reason."""
+    reasons = Counter(reason for verdict, reason in found if verdict == UNDECIDED)
+    return "; ".join(f"{reason.partition(':')[0]} ({n})" for reason, n in reasons.most_common())
 
 
 def _are(count: int) -> str:
@@ -131,19 +160,21 @@ def _all(dataset: str) -> str:
 
 
 def forest(results: dict, preset: str = "", larger: dict | None = None) -> list[dict]:
-    """The claims with a headline as `plots.forest` takes them; of several comparisons the worst."""
-    here = results
+    """The claims with a headline as `plots.forest` takes them; of several comparisons the worst.
+
+    A claim that another preset decides than most of them names it.
+    """
+    chosen = [(s, *deciding(s, preset, results, larger or {})) for s in paper()["statements"]
+              if "headline" in s]
+    usual = Counter(name for _, name, _ in chosen).most_common(1)[0][0]
     rows = []
-    for statement in paper()["statements"]:
-        if "headline" not in statement:
-            continue
-        name, results = deciding(statement, preset, here, larger or {})
+    for statement, name, results in chosen:
         found = [c for c in evidence(statement, results) if c]
         verdict, _ = reasoned(statement, results)
         worst = min(found, key=lambda c: c["left"] - c["right"], default=None)
         printed = statement["paper"]
         size = worst["paper"] if worst else printed[0] - printed[1] if printed else None
-        told = statement["headline"] + f" ({name})" * (name != preset)
+        told = statement["headline"] + f" ({name})" * (name != usual)
         rows.append({"text": told, "paper": size, "verdict": verdict,
                      "ours": (worst["left"] - worst["right"], *worst["interval"])
                      if worst and verdict != NOT_RUN else None})
