@@ -166,6 +166,12 @@ def test_a_bad_knob_is_named(check, knob, message):
         check(config.load("smoke"), **knob)
 
 
+@pytest.mark.parametrize("judged, images", [(40, 40), (5000, 1000), (0, 0)])
+def test_the_filter_has_as_many_images_as_are_judged_up_to_a_thousand(judged, images):
+    settings = figures.figures_settings(config.load("smoke", judge_images=judged))
+    assert settings["images"] == images
+
+
 @pytest.mark.parametrize("changes, images", [
     ({}, 0), ({"dataset": "cifar10"}, 40), ({"dataset": "cifar10", "judge_images": 0}, 1000)])
 def test_the_row_at_full_scale_has_as_many_images_as_are_judged(changes, images):

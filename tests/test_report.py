@@ -430,6 +430,8 @@ def test_table1_readings_and_claims(good):
     assert body[1][2] == "90.0 [85.0, 93.8]" and body[-1][2] == "45.0 [38.0, 52.2]"
     good["figures"][0]["full_scale"] = rows((180, 9), (0, 60), (1, 1), (1, 1))["natural"]
     assert "first 200 test images of CIFAR-10" in book_tables.table1("mini", good)
+    good["figures"][0]["images"] = 1000
+    assert "Behind the filter: the first 1,000." in book_tables.table1("mini", good)
     _, *body = cells(book_tables.readings("mini", good))
     assert [row[-1] for row in body] == ["—", "0.123", "not run", "—", "0.123", "not run"]
     body = {row[0].partition(".")[0]: row for row in cells(book_tables.claims("mini", good))[1:]}

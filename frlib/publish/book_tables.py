@@ -159,13 +159,16 @@ def table1(preset: str, results: dict, larger: dict | None = None) -> str:
                      *_theirs(row["accuracy"], table["columns"])])
         rows += [["", source, *(_cell(results, "figures", *path, row["input"], str(b))
                                 for b in table["columns"])] for source, path in sources.items()]
+    count = "; ".join(sorted({f"the first {images:,}" for images in
+                              find(results, "figures", "images").values()})) or NOT_RUN
     full = find(results, "figures", "full_scale", "clean", "32").values()
     note = "; ".join(sorted({f"the first {score['total']:,} test images of CIFAR-10"
                              for score in full})) or NOT_RUN
     return myst_table(
         preset, "our-table1", "Table 1, rerun: accuracy in % by bandwidth, ours with 95 % "
-        f"intervals. {_setting(preset, results)} “ResNet-18” is the network that pyautoattack "
-        f"ships: {note}.", ["Model, input", "Source", *table["columns"]], rows)
+        f"intervals. {_setting(preset, results)} Behind the filter: {count}. “ResNet-18” is the "
+        f"network that pyautoattack ships: {note}.",
+        ["Model, input", "Source", *table["columns"]], rows)
 
 
 def _read_as(results: dict, labels: dict | None) -> dict:

@@ -36,16 +36,18 @@ BANDS = ("low", "middle", "high")
 def figures_settings(config: Config, *, bandwidths=None, full_scale_images=None) -> dict:
     """What decides the numbers of chapter 5; None: as the preset has it. ValueError naming a knob.
 
-    bandwidths: sides of the patch that the filter keeps, for 32 x 32 images. full_scale_images:
-    for the ResNet-18 that AutoAttack's package ships, on CIFAR-10; by default as many as the
-    preset judges, at most 1,000, and none for another data set.
+    The networks get the first images that the preset judges, at most 1,000, or all where it judges
+    all. bandwidths: sides of the patch that the filter keeps, for 32 x 32 images.
+    full_scale_images: for the ResNet-18 that AutoAttack's package ships, on CIFAR-10; by default as
+    many as the preset judges, at most 1,000, and none for another data set.
     """
     if full_scale_images is None:
         full_scale_images = min(1000, config.judge_images or 1000) \
             if config.dataset == "cifar10" else 0
     if type(full_scale_images) is not int or not 0 <= full_scale_images <= 10_000:
         raise ValueError(f"full_scale_images = {full_scale_images!r}: from 0 to 10000")
-    return {**common_settings(config), "images": config.judge_images,
+    images = config.judge_images and min(1000, config.judge_images)  # 0: all
+    return {**common_settings(config), "images": images,
             "bandwidths": _bandwidths([32, 28, 24, 20, 16] if bandwidths is None else bandwidths),
             "full_scale_images": full_scale_images}
 
