@@ -355,7 +355,7 @@ def forest(rows, *, title=None, mark=None) -> Figure:
     (difference, low, high) or None where it was not run. Right of 0 the claim holds.
     """
     _need(rows)
-    fig, axes = _figure(0.8 + 0.34 * len(rows), width=9)
+    fig, axes = _figure(0.7 + 0.33 * len(rows), width=9)
     ax = axes[0, 0]
     for place, row in enumerate(rows):
         if row["paper"] is not None:
