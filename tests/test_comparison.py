@@ -96,7 +96,7 @@ def test_results_are_grouped_by_regulariser_and_ordered_by_its_weight():
                       "TRADES": {"trades": "β 6"}}
     released = {"at-fr@fr_start_epoch=11,fr_transform=batch-class": of(
         "at-fr", fr_lambda=0.1, fr_transform="batch-class", fr_start_epoch=11)}
-    assert [*comparison.grouped(released)] == ["AT-FR, as released"]
+    assert [*comparison.grouped(released)] == ["AT-FR, as released, from epoch 11"]
     drawn = comparison.frontier(shown, "pgd20")
     assert list(drawn["AT-FR, equation 2"]) == ["λ 0.005", "λ 0.1", comparison.PAPER]
     assert drawn["MART"][comparison.PAPER] == ((0.8417, None, None), (0.5856, None, None))

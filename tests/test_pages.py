@@ -27,6 +27,7 @@ def test_lines_drops_and_the_chosen_epoch():
     assert views.short("at-fr@fr_transform=batch-class") == "at-fr, released transform"
     assert views.short("at-fr@fr_transform=none") == "at-fr, logit pairing"
     assert views.short("at-fr-swa@fr_lambda=0.005") == "at-fr-swa, equation 2, λ 0.005"
+    assert views.short("trades@fr_lambda=0.5") == "trades, fr_lambda=0.5"  # whose it is not
     assert views.short("at-fr@epochs=3") == "at-fr, epochs=3" and views.short("at-fr") == "at-fr"
     rows = [epoch(1), *(epoch(n, swa_val_pgd=v) for n, v in ((2, 0.1), (3, 0.4), (4, 0.2)))]
     assert book_tables.averaged_epochs(rows, views.best_epoch("at", rows, "swa_")["epoch"]) == 2

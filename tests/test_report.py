@@ -416,7 +416,7 @@ def test_ours_stands_beside_the_paper(good):
     assert set(claims.paper()["table2"]["row_titles"].values()) | {"Natural"} == set(ours)
     sources = [row[1] for row in body if row[1].startswith("ours: ")]  # which FR a row is
     assert sources[:4] == [f"ours: {told}" for told in (
-        "equation 2", "as released", "equation 2, λ 0.005", "logit pairing, λ 0.42")]
+        "equation 2", "as released, from epoch 11", "equation 2, λ 0.005", "logit pairing, λ 0.42")]
     assert len(sources) == 8
     page = book_tables.table2_html("mini", good)
     assert "C&amp;W" in page and "30.0 [21.2,\N{NO-BREAK SPACE}40.0]" in page

@@ -32,10 +32,11 @@ def reading(transform: str = "class", start=0, strength=None) -> str:
     `transform` goes by its name in TRANSFORMS, or its own. It acts from the epoch `start` on; the
     released code's from a later one is "as released". The weight is told where `strength` has it.
     """
-    released = transform == "batch-class" and start
-    words = ["as released" if released else TRANSFORMS.get(transform, transform)]
+    late = int(start) > 0
+    words = ["as released" if late and transform == "batch-class"
+             else TRANSFORMS.get(transform, transform)]
     words += [f"λ {strength}"] if strength is not None else []
-    words += [f"from epoch {start}"] if start and not released else []
+    words += [f"from epoch {start}"] if late else []
     return ", ".join(words)
 
 
@@ -49,11 +50,12 @@ def reading_of(label: str) -> str:
 def short(label: str) -> str:
     """A run in a legend or a table: "at-fr@fr_lambda=0.005" -> "at-fr, equation 2, λ 0.005".
 
-    One that differs from its method in more than its regulariser keeps the settings of its label.
+    One that has another regulariser, or differs in more than that, keeps the settings of its label.
     """
     method, changes = split(label)
     changed = {change.partition("=")[0] for change in changes}
-    if changed and changed <= {"fr_transform", "fr_start_epoch", "fr_lambda"}:
+    regularised = method in READ_FROM and READ_FROM[method][0] in REGULARISED
+    if regularised and changed and changed <= {"fr_transform", "fr_start_epoch", "fr_lambda"}:
         return f"{method}, {reading_of(label)}"
     return label.replace("@", ", ")
 

@@ -127,9 +127,9 @@ def gains_table(results: dict, labels, base: str, preset: str) -> str:
                       if label in theirs and split(base)[0] == "at" else NONE]
         rows.append([short(label), *cells])
     heads = [head for title in titles().values() for head in (title, "in the paper")]
-    return html_table(preset, [f"minus {base}", *heads], rows, caption=(
-        f"Gain over {base} in points, ours on {_first(count)}, with 95 % intervals of the paired "
-        "difference."))
+    return html_table(preset, [f"minus {short(base)}", *heads], rows, caption=(
+        f"Gain over {short(base)} in points, ours on {_first(count)}, with 95 % intervals of the "
+        "paired difference."))
 
 
 def stages_table(results: dict, labels, preset: str) -> str:
