@@ -24,7 +24,6 @@ from frlib.run import config, cost
 from frlib.run.files import pack_flags, read_json, write_json
 from frlib.run.places import resolve
 from frlib.run.provenance import provenance
-from frlib.run.settings import networks
 
 HERE = Path(__file__).resolve().parent
 METHODS = ("at", "at-fr", "trades", "mart")
@@ -86,7 +85,8 @@ def _parse(arguments):
         choices=("attacks", "inner", "training"), help="what to measure (default: all); the file "
         "keeps the other parts")
     add("--methods", nargs="+", choices=METHODS, default=METHODS, help="of the attacked networks")
-    add("--model", choices=networks(), help="default: the preset's, as the next two")
+    add("--model", choices=list(models.ARCHITECTURES),
+        help="default: the preset's, as the next two")
     add("--train-size", type=int, help="training images")
     add("--epochs", type=int, help="of a training")
     add("--seeds", type=int, nargs="+", default=(0, 1, 2), help="of the trainings (0 1 2)")

@@ -29,7 +29,6 @@ from frlib.run import config, cost
 from frlib.run.files import pack_flags, read_json, write_json
 from frlib.run.places import resolve
 from frlib.run.provenance import provenance
-from frlib.run.settings import networks
 
 HERE = Path(__file__).resolve().parent
 MODELS = {"train": ("resnet18-16", "resnet18-32", "resnet18"),
@@ -67,8 +66,8 @@ def _parse(arguments):
     add("--data-root", help="folder of the official CIFAR-10; without it, scikit-learn's digits")
     add("--dataset", choices=("cifar10", "digits"), help="default: cifar10 if --data-root is given")
     add("--only", choices=("train", "autoattack"), help="measure this part, keep the other")
-    add("--models", nargs="+", choices=networks(), help="default: three sizes of ResNet-18; "
-        "for AutoAttack, resnet8-16 and resnet18-16")
+    add("--models", nargs="+", choices=list(models.ARCHITECTURES),
+        help="default: three sizes of ResNet-18; for AutoAttack, resnet8-16 and resnet18-16")
     add("--device", choices=("cpu", "cuda"), default="cpu")
     add("--threads", type=int, default=2, help="of torch on the CPU (default 2)")
     add("--rounds", type=int, default=7, help="of the training step (default 7)")

@@ -64,10 +64,12 @@ def pgd(model, x: Tensor, y: Tensor, *, eps: float | str, step_size: float | str
                 logits = model(x_adv)
                 score = loss(logits, y).double().nan_to_num(nan=-torch.inf)
                 score[logits.argmax(1) != y] += 1e9  # broken beats unbroken, whatever the loss
-            better = torch.ones_like(y, dtype=torch.bool) if best_score is None \
-                else score > best_score
+            if best_score is None:
+                best, best_score = x_adv, score
+                continue
+            better = score > best_score
             best = torch.where(better[:, None, None, None], x_adv, best)
-            best_score = score if best_score is None else torch.maximum(score, best_score)
+            best_score = torch.maximum(score, best_score)
     return best
 
 
@@ -180,9 +182,10 @@ def length(name: str, value: float | str) -> float:
 
     ValueError, naming it, for another text and for what is not in [0, 1].
     """
+    # Fraction reads "8/255", but would write out all digits of "1e999999999": float reads those
+    fraction = isinstance(value, str) and len(value) < 32 and "e" not in value.lower()
     try:
-        number = float(Fraction(value)) if isinstance(value, str) and len(value) < 32 \
-            and "e" not in value.lower() else float(value)
+        number = float(Fraction(value)) if fraction else float(value)
     except (TypeError, ValueError, ZeroDivisionError):
         raise ValueError(f"{name} = {value!r}: must be a number or a fraction 'a/b'") from None
     if not 0 <= number <= 1:

@@ -157,10 +157,10 @@ def to_float(images: Tensor) -> Tensor:
 
 def batches(split: Split, batch_size: int, generator: torch.Generator, *,
             flip: bool = True) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch of shuffled, augmented (x, y) batches; a last batch of one image is left out.
+    """One epoch of shuffled, augmented (x, y) batches; a last batch of one image is left out,
+    since BatchNorm cannot take it.
 
-    x: float32 in [0, 1] after `augment`, which BatchNorm cannot take one at a time. The generator
-    lives on the split's device.
+    x: float32 in [0, 1] after `augment`. The generator lives on the split's device.
     """
     order = torch.randperm(len(split), generator=generator, device=split.labels.device)
     for chosen in order.split(batch_size):

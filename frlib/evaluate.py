@@ -170,9 +170,10 @@ def judge(model: nn.Module, x: Tensor, y: Tensor, *, eps: float | str = "8/255",
     accuracy(model, x[:1], y[:1])
     frozen = freeze(model)
     clean = correct(frozen, x, y, batch_size=batch_size)
-    flags = {"clean": clean, **{key: under_attack(frozen, x, y, attack, eps=eps, seed=seed,
-                                                  batch_size=batch_size, clean=clean)
-                                for key, attack in ATTACKS.items()}}
+    flags = {"clean": clean}
+    for key, attack in ATTACKS.items():
+        flags[key] = under_attack(frozen, x, y, attack, eps=eps, seed=seed, batch_size=batch_size,
+                                  clean=clean)
     if autoattack_images is not None:
         few = slice(autoattack_images or len(y))
         flags["aa"] = autoattack(frozen, x[few], y[few], eps=eps, batch_size=batch_size,
@@ -249,13 +250,12 @@ def autoattack(model, x: Tensor, y: Tensor, *, eps: float | str, batch_size: int
         raise ValueError(f"{classes} classes: AutoAttack needs at least {FEWEST_CLASSES}")
     identity = _identity(model, x, y, eps, batch_size, seed)
     store = Path(state_dir) / "autoattack.pt" if state_dir else None
-    state = _read_state(store, identity) or {
-        "identity": identity, "stage": 0, "batch": 0, "stages": {}, "warnings": [],
-        "robust": correct(frozen, x, y, batch_size=batch_size), "x_adv": x.cpu().clone()}
-    if not state["stages"]:
-        state["stages"] = {"clean": int(state["robust"].sum())}
-    if "alive" not in state:
-        state["alive"] = state["robust"].nonzero()[:, 0]
+    state = _read_state(store, identity)
+    if state is None:
+        right = correct(frozen, x, y, batch_size=batch_size)
+        state = {"identity": identity, "stage": 0, "batch": 0, "warnings": [],
+                 "stages": {"clean": int(right.sum())}, "robust": right,
+                 "alive": right.nonzero()[:, 0], "x_adv": x.cpu().clone()}
 
     devices = [x.device] if x.is_cuda else []
     with _collected_warnings(state["warnings"]), torch.random.fork_rng(devices):

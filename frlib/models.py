@@ -204,8 +204,10 @@ def create(name: str, *, num_classes: int = 10, mean=None, std=None) -> nn.Modul
 
 def first_kernels(model: nn.Module) -> Tensor | None:
     """Weights (out, in, kh, kw) of the first convolution wider than a pixel; None without one."""
-    found = (module.weight.detach() for module in model.modules() if isinstance(module, nn.Conv2d))
-    return next((weight for weight in found if weight[0, 0].numel() > 1), None)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and module.weight[0, 0].numel() > 1:
+            return module.weight.detach()
+    return None
 
 
 def load_checkpoint(model: nn.Module, path: str | Path) -> nn.Module:

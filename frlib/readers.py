@@ -99,6 +99,12 @@ def _faults(files):
 
 
 def tiny_imagenet(root, train, download):
+    files, labels, classes = _tiny_imagenet(root, train)
+    return partial(_decode, files, (64, 64)), labels, classes
+
+
+def _tiny_imagenet(root, train):
+    """Paths, labels and class names of the training or the val images."""
     folder = root / "tiny-imagenet-200"
     table = folder / "val" / "val_annotations.txt"
     for path in (folder / "wnids.txt", folder / "words.txt", folder / "train", table):
@@ -110,16 +116,14 @@ def tiny_imagenet(root, train, download):
     lines = (folder / "words.txt").read_text(encoding="utf-8").splitlines()
     words = {wnid: text.split(",")[0] for wnid, _, text in (s.partition("\t") for s in lines)}
     files, labels = _tree(folder / "train", index)[:2] if train else _annotated(table, index)
-    return partial(_decode, files, (64, 64)), labels, [words.get(wnid, wnid) for wnid in wnids]
+    return files, labels, [words.get(wnid, wnid) for wnid in wnids]
 
 
 def tiny_imagenet_files(root):
     """What decides the images and labels of Tiny ImageNet."""
     folder = root / "tiny-imagenet-200"
     tables = [folder / "wnids.txt", folder / "val" / "val_annotations.txt"]
-    images = [path for train in (True, False)
-              for path in tiny_imagenet(root, train, False)[0].args[0]]
-    return tables + images
+    return [*tables, *_tiny_imagenet(root, True)[0], *_tiny_imagenet(root, False)[0]]
 
 
 def _annotated(table, index):

@@ -13,7 +13,7 @@ class Registry(dict):
 
     def __init__(self, kind: str):
         super().__init__()
-        self.kind, self.own = kind, frozenset()
+        self.kind, self.builtin = kind, frozenset()
 
     def add(self, name: str, entry, *, replace: bool = False, taken=()) -> None:
         """Enter `entry` under a name that is free: neither here nor in `taken`.
@@ -25,8 +25,9 @@ class Registry(dict):
         if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]{0,79}", name, re.ASCII):
             raise ValueError(f"{self.kind} {name!r}: a name must be of letters, digits and . _ - "
                              "alone")
-        if name in self.own or name in taken or name in self and not replace:
-            hint = "" if name in self.own or name in taken else "; replace=True puts this one there"
+        fixed = name in self.builtin or name in taken
+        if fixed or name in self and not replace:
+            hint = "" if fixed else "; replace=True puts this one there"
             raise ValueError(f"{self.kind} {name!r} is registered already{hint}")
         self[name] = entry
 
@@ -38,4 +39,4 @@ class Registry(dict):
 
     def close(self) -> None:
         """What is here by now is this library's own."""
-        self.own = frozenset(self)
+        self.builtin = frozenset(self)

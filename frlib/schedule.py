@@ -27,8 +27,8 @@ def drop_epochs(milestones, epochs: int) -> list[int]:
     Few epochs leave no room for all: drops in one epoch count once, and none comes before the
     first epoch is done.
     """
-    return sorted({drop for share in milestones
-                   if (drop := max(1, epoch_at(share, epochs))) < epochs})
+    drops = {max(1, epoch_at(share, epochs)) for share in milestones}
+    return sorted(drop for drop in drops if drop < epochs)
 
 
 def swa_epoch(settings) -> int:

@@ -196,4 +196,4 @@ def _check_images(x: Tensor) -> None:
     if x.ndim != 4:
         raise ValueError(f"images must be 4-D (N, C, H, W), got shape {tuple(x.shape)}")
     if x.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"images must be float32 (or float64) in [0, 1], got {x.dtype}")
+        raise ValueError(f"images must be float32 (or float64), got {x.dtype}")

@@ -9,8 +9,9 @@ and several processes are in `frlib.run.training`, to which `train` is the door.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +63,11 @@ class Settings:
 
 
 class Alone:
-    """One process passes whole batches itself; `frlib.run.distributed` has the same for several."""
+    """One process passes whole batches itself; `frlib.run.distributed` has the same for several.
+
+    `twin` gives what is called in a model's place: here always the model itself. `shared` is for
+    passes without gradients, `parallel` for the update, `averaging_twin` for AWP's own step.
+    """
 
     @staticmethod
     def twin(model: nn.Module, *, gather: bool = True) -> nn.Module:
@@ -140,6 +145,14 @@ def train_epoch(model: nn.Module, optimizer, train_set: data.Split, generator, s
         with fast.autocast(device, update):
             return method.loss(net, *batch, settings, epoch)
 
+    def uphill(batch):
+        """Where AWP has moved the weights on this batch, for a while; else nothing happens."""
+        if not perturbed:
+            return nullcontext()
+        return losses.perturb_weights(
+            model, lambda net: loss_at(processes.averaging_twin(net), batch)[0],
+            gamma=settings.awp_gamma)
+
     terms, last = [], {}
     for step, (x, y) in enumerate(data.batches(train_set, settings.batch_size, generator,
                                                flip=settings.flip)):
@@ -150,11 +163,7 @@ def train_epoch(model: nn.Module, optimizer, train_set: data.Split, generator, s
         x_adv = method.attack(attacked, x, y, settings, generator) if method.attack else x
         model.train()
         batch = x, x_adv, y
-        with ExitStack() as uphill:
-            if perturbed:
-                uphill.enter_context(losses.perturb_weights(
-                    model, lambda net, b=batch: loss_at(processes.averaging_twin(net), b)[0],
-                    gamma=settings.awp_gamma))
+        with uphill(batch):
             loss, last = loss_at(network, batch)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -171,15 +180,18 @@ def score(model: nn.Module, curves: dict[str, tuple[Tensor, Tensor]], settings,
           processes=Alone) -> dict[str, float]:
     """Clean and PGD accuracy on images, {name: (x, y)}, always from the same random start."""
     row = {}
-    frozen = processes.shared(fast.freeze(model, fast=settings.fast)).forward  # frozen for good
+    frozen = processes.shared(fast.freeze(model, fast=settings.fast))
     step_size = min(2.5 * settings.eps / settings.curve_steps, 1.0)
+
+    def logits(x):  # a plain function, which `evaluate` does not freeze once more
+        return frozen(x)
+
     for name, (x, y) in curves.items():
-        generator = torch.Generator(x.device).manual_seed(settings.seed)
-        clean = evaluate.correct(frozen, x, y, batch_size=settings.judge_batch)
-        pgd = evaluate.robust(frozen, x, y, lambda m, x, y: attacks.pgd(
-            m, x, y, eps=settings.eps, step_size=step_size, steps=settings.curve_steps,
-            generator=generator),  # noqa: B023
-            batch_size=settings.judge_batch, clean=clean)
+        attack = partial(attacks.pgd, eps=settings.eps, step_size=step_size,
+                         steps=settings.curve_steps,
+                         generator=torch.Generator(x.device).manual_seed(settings.seed))
+        clean = evaluate.correct(logits, x, y, batch_size=settings.judge_batch)
+        pgd = evaluate.robust(logits, x, y, attack, batch_size=settings.judge_batch, clean=clean)
         row |= {f"{name}_clean": clean.sum().item() / len(y),
                 f"{name}_pgd": pgd.sum().item() / len(y)}
     return row

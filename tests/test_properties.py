@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from frlib import attacks
+from frlib.models import ARCHITECTURES
 from frlib.run import config, files
-from frlib.run.settings import FIELDS, networks
+from frlib.run.settings import FIELDS
 
 few = settings(max_examples=60, derandomize=True, deadline=None, database=None,
                suppress_health_check=list(HealthCheck))
@@ -179,7 +180,7 @@ def test_any_label_is_settings_that_decide_a_training_or_a_value_error(label):
 
 trainings = st.fixed_dictionaries({}, optional={
     "epochs": st.integers(1, 10**6), "eps": st.floats(0, 1), "lr": st.floats(0, 10),
-    "flip": st.booleans(), "model": st.sampled_from(networks()),
+    "flip": st.booleans(), "model": st.sampled_from(list(ARCHITECTURES)),
     "milestones": st.lists(st.floats(0, 1, exclude_min=True), min_size=1, max_size=3)})
 
 

@@ -50,16 +50,17 @@ def agree(named: Iterable[tuple[str, dict]], then: str) -> None:
 
     A setting that one of them lacks is no difference. `then`: how the message ends.
     """
-    known = {}
-    for name, found in named:
-        for key, value in found.items():
-            known.setdefault(key, (value, name))
-        other = {key: known[key] for key in found if known[key][0] != found[key]}
-        for where in dict.fromkeys(where for _, where in other.values()):
-            what = [f"{key} = {SHOWN.repr(found[key])} and {SHOWN.repr(value)}"
-                    for key, (value, there) in other.items() if there == where]
-            raise ValueError(f"{name} and {where} are of two experiments: {', '.join(what)}; "
-                             f"{then}")
+    first = {}  # {setting: (its value, the name of the first that has it)}
+    for name, settings in named:
+        for key, value in settings.items():
+            first.setdefault(key, (value, name))
+        differing = [key for key in settings if first[key][0] != settings[key]]
+        if not differing:
+            continue
+        other = first[differing[0]][1]
+        what = [f"{key} = {SHOWN.repr(settings[key])} and {SHOWN.repr(first[key][0])}"
+                for key in differing if first[key][1] == other]
+        raise ValueError(f"{name} and {other} are of two experiments: {', '.join(what)}; {then}")
 
 
 def of_one_experiment(results: dict, preset: Config | None = None) -> None:

@@ -7,17 +7,17 @@ from collections import Counter
 import numpy as np
 from scipy import stats
 
-LEVEL = 0.05
+LEVEL = 0.05  # a p below it is beyond chance; intervals hold the other 95 %
 
 
-def interval(correct: float, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Exact (Clopper-Pearson) interval, in [0, 1], of the accuracy behind `correct` of `total`.
+def interval(correct: float, total: int) -> tuple[float, float]:
+    """Exact (Clopper-Pearson) 95 % interval, in [0, 1], of an accuracy, `correct` of `total`.
 
     Raises ValueError unless 0 <= correct <= total and total > 0.
     """
     if not (total > 0 and 0 <= correct <= total):
         raise ValueError(f"{correct} correct of {total}: no accuracy")
-    tail = (1 - confidence) / 2
+    tail = LEVEL / 2
     low = stats.beta.ppf(tail, correct, total - correct + 1) if correct > 0 else 0.0
     high = stats.beta.isf(tail, correct + 1, total - correct) if correct < total else 1.0
     return float(low), float(high)
@@ -41,8 +41,8 @@ def sign_flip(differences) -> float:
     return min(1.0, float(chance[far].sum()))
 
 
-def paired_interval(differences, confidence: float = 0.95) -> tuple[float, float]:
-    """Interval of the mean of paired differences, one per image, of about -1 to 1.
+def paired_interval(differences) -> tuple[float, float]:
+    """95 % interval of the mean of paired differences, one per image, of about -1 to 1.
 
     The adjusted Wald interval of Agresti and Min (Statistics in Medicine 24, 2005): as if two more
     images had been seen, of which half an image spoke for each side. For differences of -1, 0 and 1
@@ -55,7 +55,7 @@ def paired_interval(differences, confidence: float = 0.95) -> tuple[float, float
     total = differences.size + 2
     mean = differences.sum() / total
     variance = (np.square(differences).sum() + 1) / total - mean**2
-    half = stats.norm.isf((1 - confidence) / 2) * np.sqrt(variance / total)
+    half = stats.norm.isf(LEVEL / 2) * np.sqrt(variance / total)
     return float(mean - half), float(mean + half)
 
 

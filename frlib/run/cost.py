@@ -114,5 +114,8 @@ def seconds(work: Callable[[], object], device: str) -> float:
 def duration(seconds: float) -> str:
     """"40 s", "25 min" or "3 h 05 min"."""
     minutes = round(seconds / 60)
-    return f"{seconds:.0f} s" if seconds < 120 else f"{minutes} min" if minutes < 120 \
-        else f"{minutes // 60} h {minutes % 60:02d} min"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if minutes < 120:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60:02d} min"

@@ -24,7 +24,7 @@ from frlib.run.settings import READ_FROM
 
 log = logging.getLogger("frlib")
 LARGEST = 3_000_000  # bytes of weights that are published beside a result
-SEED = 0  # whose weights are
+SEED = 0  # the one whose weights are published
 
 
 def weights_of(config: Config) -> dict[str, torch.Tensor]:
@@ -108,16 +108,15 @@ def add_weights(base: Config) -> list[Path]:
     return written
 
 
-def published_model(preset: str, label: str, seed: int = SEED,
-                    folder: str | Path | None = None) -> torch.nn.Module:
+def published_model(preset: str, label: str, folder: str | Path | None = None) -> torch.nn.Module:
     """The network of a published result, in eval mode on the CPU, from the weights beside it.
 
     folder: of results, by default the committed ones. FileNotFoundError where there are none,
     ValueError for a file that is not the one that the result names.
     """
     folder = project_root() / "results" if folder is None else Path(folder)
-    file = weights_path(preset, label, seed, folder)
-    result = file.with_name(f"seed{seed}.json")
+    file = weights_path(preset, label, SEED, folder)
+    result = file.with_name(f"seed{SEED}.json")
     if not file.is_file() or not result.is_file():
         raise FileNotFoundError(f"no published weights at {file}")
     about = read_json(result)

@@ -57,7 +57,8 @@ def read_json(path: str | Path) -> dict:
         content = json.loads(Path(path).read_text())
         if not isinstance(content, dict):
             raise ValueError("not an object")
-        if content.get(CHECKSUM, digest := _digest(content)) != digest:
+        digest = _digest(content)
+        if content.get(CHECKSUM, digest) != digest:
             raise ValueError(f"its {CHECKSUM} is that of another content")
         return _without_checksum(content)
     except (ValueError, RecursionError) as error:  # the latter for what is nested too deep

@@ -111,14 +111,23 @@ def given(name: str, file: str | Path | dict) -> tuple[Entry, Path]:
     if len(inside) == 1:
         raise ValueError(f"checkpoint {name!r}: give both mean and std, or neither")
     for key, values in inside.items():
-        if not isinstance(values, list | tuple) or len(values) != 3 or not all(
-                type(v) in (int, float) and 0 <= v <= (1 if key == "mean" else math.inf)
-                for v in values) or (key == "std" and not all(0 < v < math.inf for v in values)):
+        if not _can_be(key, values):
             span = "in [0, 1]" if key == "mean" else "above 0"
             raise ValueError(f"checkpoint {name!r}: {key} = {values!r}: must be three numbers "
                              f"{span}, of images in [0, 1]; divide those of 0 to 255 by 255")
     inside = {key: tuple(map(float, values)) for key, values in inside.items()}
     return replace(entry, **inside), resolve(file["path"])
+
+
+def _can_be(key: str, values) -> bool:
+    """Whether these are three numbers: a "mean" in [0, 1], a "std" above 0 and finite."""
+    if not isinstance(values, list | tuple) or len(values) != 3:
+        return False
+    if not all(type(value) in (int, float) for value in values):
+        return False
+    if key == "mean":
+        return all(0 <= value <= 1 for value in values)
+    return all(0 < value < math.inf for value in values)
 
 
 def load(name: str, file: str | Path | dict, num_classes: int = 10) -> nn.Module:

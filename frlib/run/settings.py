@@ -15,59 +15,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from frlib import data, losses, methods, models
+
 SHOWN = reprlib.Repr()  # a value in an error message, however large or nested it is
 SHOWN.maxstring = SHOWN.maxother = 120
 SHOWN.maxlevel = 2
 
 
 class Readings(Mapping):
-    """{name: (the training it is read from, which of its checkpoints)}, of all methods.
-
-    Those registered by now (`frlib.methods.readings`); torch is imported at the first look.
-    """
+    """{name: (the training it is read from, which of its checkpoints)}, of the methods registered
+    by now: see `frlib.methods.readings`."""
 
     def __getitem__(self, name):
-        return _methods().readings()[name]
+        return methods.readings()[name]
 
     def __iter__(self):
-        return iter(_methods().readings())
+        return iter(methods.readings())
 
     def __len__(self):
-        return len(_methods().readings())
-
-
-def _methods():
-    from frlib import methods
-
-    return methods
+        return len(methods.readings())
 
 
 READ_FROM = Readings()
 REGULARISED = ("at-fr", "at-sar")
-
-
-# ---- what a setting may be, of what is registered by now
-
-def methods() -> tuple[str, ...]:
-    return tuple(READ_FROM)
-
-
-def networks() -> tuple[str, ...]:
-    from frlib import models
-
-    return tuple(models.ARCHITECTURES)
-
-
-def datasets() -> tuple[str, ...]:
-    from frlib import data
-
-    return tuple(data.DATASETS)
-
-
-def transforms() -> tuple[str, ...]:
-    from frlib import losses
-
-    return tuple(losses.TRANSFORMS)
 
 
 def knob(default, doc, *, choices=None, low=None, high=None, group="train"):
@@ -76,7 +46,7 @@ def knob(default, doc, *, choices=None, low=None, high=None, group="train"):
     Two of "place" decide how it is computed, `fast` and `precision`: a run that was begun with one
     precision does not go on with another (`frlib.run.training`).
 
-    choices: a tuple, or a function that gives it, for what can be registered.
+    choices: a tuple, or a registry, in which a reader may have entries of his own.
     """
     metadata = {"doc": doc, "choices": choices, "low": low, "high": high, "group": group}
     return field(default=default, metadata=metadata)
@@ -87,7 +57,7 @@ class Settings:
     """Everything that decides a run, unchecked: `frlib.run.config.load` checks it."""
 
     preset: str = knob("smoke", "a file in notebooks/presets, or a path to one", group="place")
-    method: str = knob("at", "what is trained, or read from a training", choices=methods)
+    method: str = knob("at", "what is trained, or read from a training", choices=READ_FROM)
     recipe: str = knob("preset", "preset: every method under the preset's settings; official: a "
                        "rival's own", choices=("preset", "official"))
     seed: int = knob(0, "seed of weights, order, crops and attacks", low=0)
@@ -109,10 +79,10 @@ class Settings:
     job_minutes: int = knob(240, "its time limit; a killed run goes on from its checkpoint", low=1,
                             group="place")
 
-    dataset: str = knob("cifar10", "name of the data set", choices=datasets)
+    dataset: str = knob("cifar10", "name of the data set", choices=data.DATASETS)
     train_size: int = knob(0, "training images used, 0: all of the split", low=0)
     flip: bool = knob(True, "random horizontal flips, besides the random crops")
-    model: str = knob("wrn-34-10", "architecture", choices=networks)
+    model: str = knob("wrn-34-10", "architecture", choices=models.ARCHITECTURES)
     normalise: bool = knob(False, "subtract the training images' mean, divide by their deviation, "
                            "inside the model")
 
@@ -134,7 +104,7 @@ class Settings:
     fr_lambda: float = knob(0.1, "weight of the frequency regularisation", low=0)
     fr_transform: str = knob("class", "class: equation 2; batch-class: the released code; none: "
                              "logit pairing; permuted, orthogonal, l2: controls",
-                             choices=transforms)
+                             choices=losses.TRANSFORMS)
     fr_start_epoch: int = knob(0, "first epoch with the regularisation", low=0)
     swa_start: float = knob(0.75, "share of the epochs after which weights are averaged",
                             low=0, high=1)
@@ -148,7 +118,7 @@ class Settings:
     curve_images: int = knob(0, "validation and test images of the per-epoch curves, 0: all", low=0)
     curve_steps: int = knob(10, "PGD steps of the per-epoch curves", low=1)
     fast: bool = knob(True, "channels-last, BatchNorm folded while attacking; on a GPU also "
-                      "compiled attacks; false: the plain loop, in float32", group="place")
+                      "compiled attacks; false: the plain loop", group="place")
     precision: str = knob("auto", "passes in training, scores are always float32; auto: bfloat16 "
                           "where the processor has it; on a GPU for attacks alone", group="place",
                           choices=("auto", "float32", "bfloat16"))
@@ -176,8 +146,8 @@ TRAINING, JUDGING = ({name for name, f in FIELDS.items() if f.metadata["group"] 
 
 def decides(key: str, method: str) -> bool:
     """Whether a setting decides any number of the training that a method is read from."""
-    known = _methods()
-    return key not in known.OPTIONAL or key in known.METHODS[READ_FROM[method][0]].uses
+    uses = methods.METHODS[READ_FROM[method][0]].uses
+    return key not in methods.OPTIONAL or key in uses
 
 
 def check(key: str, value):
@@ -207,7 +177,7 @@ def check(key: str, value):
         raise ValueError(f"{shown}: must be of type {kind.__name__} ({meta['doc']}){hint}")
     if key in PATHS and not value:
         raise ValueError(f"{shown}: must name a folder ({meta['doc']})")
-    choices = meta["choices"]() if callable(meta["choices"]) else meta["choices"]
+    choices = meta["choices"]
     if choices and value not in choices:
         raise ValueError(f"{shown}: choose one of {', '.join(choices)}")
     low, high = meta["low"], meta["high"]
