@@ -52,7 +52,8 @@ def test_result_holds_every_attack_on_the_same_images(settings, method):
         assert flags[name].sum() == score["correct"]
         assert not (flags[name] & ~flags["clean"][:len(flags[name])]).any()
     assert result["checkpoint"] == {"at": "best", "at-swa": "swa-last"}[method]
-    assert result["warnings"] == ["a warning"] and len(result["roughness"]) == 16 * 3
+    assert result["warnings"] == ["a warning"]
+    assert [len(row) for row in result["roughness"]] == [3] * 16
     run, which = folder.open_run(settings(method)), {"at": "best", "at-swa": "swa-last"}[method]
     model, test = evaluate_run.load_model(run, which), data.load("digits", "", "test").take(12)
     assert np.array_equal(flags["clean"], evaluate.correct(model, test.x, test.labels))
@@ -241,3 +242,23 @@ def test_a_result_of_other_numerics_stays_until_it_is_redone(settings, monkeypat
     assert second["scores"] == first["scores"] and second["numerics"]["judge"] == 2
     old, = path.parent.glob("older-*/seed0.json")
     assert old.read_bytes() == stored
+
+
+def test_redo_makes_every_attack_anew(settings, registries):
+    """A reader mends an attack of his own: what it gave before is not taken for the new one."""
+    def broken(model, x, y, *, eps, generator):
+        return x
+
+    def mended(model, x, y, *, eps, generator):
+        return evaluate.pgd20(model, x, y, eps=eps, generator=generator)
+
+    far = settings(judge_eps="128/255")
+    evaluate.register_attack("own", broken)
+    first, path = evaluate_run.judge(far), evaluate_run.result_path(far)
+    assert first["scores"]["own"] == first["scores"]["clean"]
+    evaluate.register_attack("own", mended, replace=True)
+    assert evaluate_run.judge(far)["scores"] == first["scores"]
+    assert first["own_code"]["own"] in path.read_text()
+    second = evaluate_run.judge(far, redo=True)
+    assert second["scores"]["own"] == second["scores"]["pgd20"] != first["scores"]["own"]
+    assert second["provenance"]["date"] >= first["provenance"]["date"]

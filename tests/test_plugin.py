@@ -65,6 +65,25 @@ def test_commands_train_and_judge_what_a_file_registers(tmp_path, capsys):
     assert "not run" in comparison.table({**found, "own": {0: own}}, [*found, "own"], "own")
 
 
+def test_an_edited_file_is_told_and_an_unfinished_run_does_not_go_on(own_root, tmp_path, caplog,
+                                                                     capsys):
+    command = ["--plugin", "mine.py", "--preset", "plugged.yaml", "--run", "mine",
+               "--runs-dir", str(tmp_path)]
+    assert main(["train", *command]) == 0 and main(["judge", *command]) == 0
+    (own_root / "mine.py").write_text(MINE.replace("return clean +", "return 2 * clean +"))
+    presets._import.cache_clear()  # as a new process has it
+    for registry, name in ((methods.METHODS, "mine"), (models.ARCHITECTURES, "my-net"),
+                           (evaluate.ATTACKS, "brighter")):
+        del registry[name]
+    assert main(["train", *command]) == 0
+    assert "your own code as it was before a change; --redo trains it again" in caplog.text
+    assert main(["judge", *command]) == 0
+    assert "your attack 'brighter' has changed" in caplog.text
+    (tmp_path / "plugged/mine/seed0/finished.json").unlink()
+    assert main(["train", *command]) == 1
+    assert "it cannot go on with other code" in capsys.readouterr().err
+
+
 def test_a_preset_brings_its_file_along(tmp_path):
     settings = config.load("plugged.yaml", method="mine-swa")
     assert settings.trained_as == "mine" and settings.label == "mine-swa"

@@ -9,6 +9,7 @@ from dataclasses import fields, replace
 import pytest
 import torch
 from conftest import write_preset
+from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from frlib import data, fast, losses, models, train
@@ -127,6 +128,30 @@ def test_a_killed_run_goes_on_to_the_same_end(unbroken, settings, monkeypatch, f
     assert run.finished
     assert without_seconds(run.history) == without_seconds(unbroken.history)
     assert same_weights(run, unbroken)
+
+
+class Dropping(models.Classifier):
+    """A reader's network that draws from torch's own generator."""
+
+    def __init__(self, num_classes, mean, std):
+        super().__init__(mean, std)
+        self.net = nn.Sequential(nn.Conv2d(3, 8, 3, 4), nn.ReLU(), nn.Flatten(), nn.Dropout(),
+                                 nn.Linear(32, num_classes))  # of 8 x 8 pixels
+
+    def logits(self, x):
+        return self.net(x)
+
+
+def test_a_killed_run_of_a_network_with_dropout_goes_on_to_the_same_end(settings, monkeypatch,
+                                                                        registries, tmp_path):
+    models.register("dropping", Dropping)
+    whole = train.train(settings(model="dropping", runs_dir=str(tmp_path / "whole")))
+    with monkeypatch.context() as patch:
+        die_at(patch, "write_history", 1)
+        with pytest.raises(KeyboardInterrupt):
+            train.train(settings(model="dropping"))
+    torch.manual_seed(99)
+    assert same_weights(train.train(settings(model="dropping")), whole)
 
 
 def test_at_and_at_swa_are_one_run_trained_once(settings, unbroken, monkeypatch):

@@ -12,12 +12,13 @@ import json
 import logging
 import time
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import torch
 
 from frlib import attacks, data, evaluate, fast, models, spectral
-from frlib.run import cost, published
+from frlib.run import cost, own_code, published
 from frlib.run.config import Config
 from frlib.run.files import (
     file_checksum,
@@ -104,7 +105,7 @@ def judge(config: Config, *, redo: bool = False) -> dict:
     FileNotFoundError when the run is not finished, ValueError or RuntimeError naming a file of the
     run that is not as the training left it, FileExistsError when the result file holds a result of
     other settings or weights: it is never overwritten. One of older numerics is returned, with a
-    warning; with `redo` a stored result is moved aside, to be kept, and computed anew.
+    warning; with `redo` a stored result is moved aside, to be kept, and every attack made anew.
     """
     run, which = open_run(config), READ_FROM[config.method][1]
     config = config.of(config.method)  # without settings that decide nothing here
@@ -155,6 +156,8 @@ def judge_checkpoint(name: str, file: str | Path | dict, config: Config, *,
 
 def _judged(config, label, identity, about, finished, redo, load) -> dict:
     """The stored result, if it has this identity; else judge what `load(classes)` gives."""
+    if own := own_code.of_attacks():
+        identity = {**identity, "own_code": own}
     text = json.dumps(with_data(config, identity))
     identity, path = json.loads(text), result_path(config, label)
     if redo:
@@ -164,12 +167,21 @@ def _judged(config, label, identity, about, finished, redo, load) -> dict:
     run = resolve(config.runs_dir) / config.preset_name / label / f"seed{config.seed}"
     work = run / "judge" / hashlib.sha256(text.encode()).hexdigest()[:12]
     with lock(work), evaluate.full_precision():
+        if redo:
+            _forget(work)
         result = {"preset": config.preset_name, "label": label, "seed": config.seed, **about,
                   **_judge(config, label, work, finished, lambda classes: _finite(load(classes)),
                            identity.get("model", {}).get("name", "")),
                   **identity}
         write_json(path, result)
     return result
+
+
+def _forget(work: Path) -> None:
+    """Delete the scores that are kept in `work` until a judgement is whole, and AutoAttack's."""
+    for pattern in ("scores.json", "**/autoattack.pt"):
+        for file in work.glob(pattern):
+            file.unlink()
 
 
 def _finite(models: dict) -> dict:
@@ -198,7 +210,7 @@ def _judge(config, label, work, finished, load, theirs) -> dict:
     found = {which: model.to(device) for which, model in load(len(test.classes)).items()}
     model = found[""]
     kernels = models.first_kernels(model)
-    roughness = [] if kernels is None else spectral.kernel_roughnesses(kernels).flatten().tolist()
+    roughness = [] if kernels is None else spectral.kernel_roughnesses(kernels).tolist()
     cost.refuse_if_too_big(cost.training_bytes(model, x[:1], config.judge_batch), device,
                            f"lower judge_batch = {config.judge_batch}")
     found = {which: fast.freeze(m, fast=config.fast) for which, m in found.items()}
@@ -222,51 +234,48 @@ def _judge(config, label, work, finished, load, theirs) -> dict:
         return {**score(result.robust), "stages": result.stages, "warnings": result.warnings}
 
     others, names = [which for which in found if which], ("clean", *evaluate.ATTACKS)
-    todo = {_key(which, name): partial(under, which, name) for which in found for name in names}
-    todo["zero gradient"] = lambda: zero_gradient(model, x, y, batch_size=config.judge_batch)
-    todo["aa"] = partial(autoattack, "")
-    todo |= {_key(which, "aa"): partial(autoattack, which) for which in others if config.aa_both}
+    todo = {(which, name): partial(under, which, name) for which in found for name in names}
+    todo["", "zero gradient"] = partial(zero_gradient, model, x, y, batch_size=config.judge_batch)
+    todo |= {(which, "aa"): partial(autoattack, which) for which in found
+             if not which or config.aa_both}
     done = _computed(todo, work / "scores.json", device, f"{label} seed {config.seed}")
     scores, names = done["scores"], (*names, "aa")
-    warnings = list(dict.fromkeys(
-        told for name in scores for told in scores[name].pop("warnings", [])))
+    told = [scores[which]["aa"].pop("warnings") for which in found if "aa" in scores[which]]
+    warnings = list(dict.fromkeys(chain(*told)))
     if theirs:
-        warnings += published.doubts(theirs, scores["clean"]["correct"], len(y), len(test.classes))
+        clean = scores[""]["clean"]["correct"]
+        warnings += published.doubts(theirs, clean, len(y), len(test.classes))
     for warning in warnings:
         log.warning("%s: %s", label, warning)
     return {
-        "scores": {name: scores[name] for name in names},
-        **{which: {name: scores[_key(which, name)] for name in names
-                   if _key(which, name) in scores} for which in others},
-        "zero_gradient": scores["zero gradient"],
+        "scores": {name: scores[""][name] for name in names},
+        **{which: {name: scores[which][name] for name in names if name in scores[which]}
+           for which in others},
+        "zero_gradient": scores[""]["zero gradient"],
         "warnings": warnings,
-        "roughness": [round(v, 5) for v in roughness],
+        "roughness": [[round(v, 5) for v in row] for row in roughness],  # of a filter in a row
         "data": {"train": finished.get("data"), "test": test.checksum},
         "seconds": {"train": finished.get("seconds"), "judge": round(done["seconds"], 1)},
         "provenance": done["made"]}
 
 
-def _key(which: str, name: str) -> str:
-    """Where a judgement keeps an attack: on the model judged "pgd20", on another "last pgd20"."""
-    return f"{which} {name}" if which else name
-
-
 def _computed(todo: dict, file: Path, device: str, told: str) -> dict:
-    """{"scores": what each function of `todo` gives, by name, "seconds", "made"}.
+    """{"scores": {which: {name: what that function of `todo` gives}}, "seconds", "made"}.
 
     Stored in `file` after each, where a killed judgement finds them.
     """
     done = read_json(file) if file.is_file() else {"scores": {}, "seconds": 0.0, "made": None}
-    for name, compute in todo.items():
-        if name in done["scores"]:
+    for (which, name), compute in todo.items():
+        scores = done["scores"].setdefault(which, {})
+        if name in scores:
             continue
         start = time.time()
-        found = done["scores"][name] = compute()
+        found = scores[name] = compute()
         done["seconds"] += time.time() - start
         done["made"] = provenance(device, before=done["made"])
         write_json(file, done)
         count = found["correct"] if "correct" in found else found["count"]
-        log.info("%s %s: %d of %d", told, name, count, found["total"])
+        log.info("%s %s: %d of %d", told, f"{which} {name}".strip(), count, found["total"])
     return done
 
 

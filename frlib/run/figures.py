@@ -215,7 +215,7 @@ def _figures_of(label, c, config, settings, test) -> dict:
     if kernels is None:
         raise ValueError(f"{label}: chapter 5 shows a first convolution, {c.model!r} has none")
     kernels = kernels.cpu()
-    found = {"roughness": rounded(spectral.kernel_roughnesses(kernels).flatten()),
+    found = {"roughness": rounded(spectral.kernel_roughnesses(kernels)),
              "radial": rounded(spectral.radial_energy(adv - x).cpu())}
     if label not in TABLE1:
         return found
@@ -277,13 +277,14 @@ def _lens_of(c, config, settings, test) -> dict:
     batch = {"batch_size": config.judge_batch}
     free = pgd20(model, x, y, config)
     clean = evaluate.correct(model, x, y, **batch)
-    found = {band: confined(model, x, y, clean, edges, i, config) for i, band in enumerate(BANDS)}
-    flags = {"clean": clean, **{band: right for band, (right, *_) in found.items()},
-             "all": clean & evaluate.correct(model, free, y, **batch)}
+    flags, inside, size = {"clean": clean}, {}, {}
+    for i, band in enumerate(BANDS):
+        flags[band], share, length = confined(model, x, y, clean, edges, i, config)
+        inside[band], size[band] = rounded(share.cpu()), rounded(length.cpu())
+    flags["all"] = clean & evaluate.correct(model, free, y, **batch)
     bandwidths = settings["bandwidths"]
     return {"scores": {attack: score(right) for attack, right in flags.items()},
-            "inside": {band: rounded(share.cpu()) for band, (_, share, _) in found.items()},
-            "size": {band: rounded(size.cpu()) for band, (*_, size) in found.items()},
+            "inside": inside, "size": size,
             "filters": {"low_pass": behind(model, x, y, bandwidths, **batch),
                         "high_pass": behind(model, x, y, bandwidths, filtered=high_pass, **batch)},
             "shares": rounded(spectral.energy_shares(free - x, edges).cpu()),

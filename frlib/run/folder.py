@@ -88,7 +88,8 @@ def refuse_another(run: Run, facts: dict) -> None:
     """Raises unless what the folder holds, if anything, is this very run; changes nothing.
 
     facts: {"numerics": version, ...}, which must be as then. RuntimeError for a run of other
-    settings or facts, and for one of older numerics that would go on; a finished one is only told.
+    settings or facts, and for one of other code, this library's ("numerics") or a reader's
+    ("own_code"), that would go on; of a finished one a warning tells.
     """
     path = run.dir / "config.json"
     if not path.is_file():
@@ -98,14 +99,19 @@ def refuse_another(run: Run, facts: dict) -> None:
               **read_json(path)}
     wanted = as_stored({**run.config.group("train"), **facts})
     differing = [f"{k} = {stored.get(k)!r} there, {v!r} asked for" for k, v in wanted.items()
-                 if stored.get(k) != v and k != "numerics"
+                 if stored.get(k) != v and k not in ("numerics", "own_code")
                  and not (k == "data_files" and _same_images(run, stored.get(k)))]
     if differing:
         raise RuntimeError(f"{run.dir} holds a run with other settings ({'; '.join(differing)}); "
                            "choose another runs_dir, or move it aside with --redo")
+    made_by = []
     if stored.get("numerics") != facts["numerics"]:
-        told = f"{run.dir}: made by training code of version {stored.get('numerics')}, today's " \
-               f"is {facts['numerics']}; --redo trains it again"
+        made_by.append(f"training code of version {stored.get('numerics')}, today's is "
+                       f"{facts['numerics']}")
+    if "own_code" in facts and stored.get("own_code", facts["own_code"]) != facts["own_code"]:
+        made_by.append("your own code as it was before a change")
+    if made_by:
+        told = f"{run.dir}: made by {', and by '.join(made_by)}; --redo trains it again"
         if not run.finished:
             raise RuntimeError(f"{told}, and it cannot go on with other code")
         log.warning("%s", told)

@@ -26,20 +26,24 @@ def with_data(config: Config, identity: dict) -> dict:
 def stored(path: Path, identity: dict, config: Config | None = None) -> dict | None:
     """What is stored there, if it has this identity; None if nothing is.
 
-    FileExistsError when it differs in more than "numerics", for which there is a warning. config:
+    FileExistsError when it differs in more than "numerics" and "own_code", for which there is a
+    warning; what was judged before an own attack was registered stays as it is. config:
     of a result whose images may have been listed by their names alone.
     """
     if not path.is_file():
         return None
     found = read_json(path)
-    differing = [key for key in identity if key != "numerics"
+    differing = [key for key in identity if key not in ("numerics", "own_code")
                  and found.get(key) != identity[key]
                  and not (key == "data_files" and config and _same_images(config, found))]
     if differing:
         raise FileExistsError(f"{path} exists and differs in {', '.join(differing)}; results "
                               "are never overwritten: move it aside with --redo, or choose "
                               "another runs_dir")
-    if reasons := stale(found):
+    before, now = found.get("own_code", {}), identity.get("own_code", {})
+    edited = [f"your attack {name!r} has changed" for name in before.keys() & now.keys()
+              if before[name] != now[name]]
+    if reasons := stale(found) + edited:
         log.warning("%s: today's code gives other numbers (%s); --redo computes it again", path,
                     "; ".join(reasons))
     return found

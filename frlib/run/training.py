@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from frlib import data, evaluate, fast, models
 from frlib import train as loop
 from frlib.methods import METHODS
-from frlib.run import cost, distributed, folder
+from frlib.run import cost, distributed, folder, own_code
 from frlib.run.config import Config
 from frlib.run.files import file_checksum, lock, read_tensors, weights_checksum, write_json
 from frlib.run.folder import Run, device_for_work, device_of, open_run
@@ -41,7 +41,7 @@ def train(config: Config, *, redo: bool = False) -> Run:
     """
     run = open_run(config)
     config = run.config
-    facts = {"numerics": NUMERICS["train"],
+    facts = {"numerics": NUMERICS["train"], "own_code": own_code.of_training(config),
              "data_files": data.listing(config.dataset, resolve(config.data_root))}
     if config.precision == "float32" or not config.fast and config.precision == "auto":
         facts |= FLOAT32  # else a finished run will do, whatever it was made on
@@ -60,6 +60,7 @@ def _train(run: Run, config: Config, device: str, facts: dict) -> None:
     cost.settle(config.threads, fast=config.fast)
     train_set, curves = _images(config, device)
     training = _begin(config, train_set, device)
+    need = check_memory(training.model, train_set, config)
     place = {"device": device, **computed}
     state = _resume(run, place, training) or {
         "epoch": 0, "history": [], "best": -1.0, "swa_best": -1.0, "made": None, "peak_bytes": 0}
@@ -68,7 +69,6 @@ def _train(run: Run, config: Config, device: str, facts: dict) -> None:
     if first:
         write_json(run.dir / "config.json", {**config.group("train"), **facts, **computed})
         folder.accept(run, training.epoch)
-    need = check_memory(training.model, train_set, config)
     if first and training.epoch < config.epochs:
         print(f"{config.label}, {METHODS[config.method].title}: {need / cost.GIB:.1f} GiB on "
               f"{_place(device)}, {_in_words(config, device)}", flush=True)
@@ -128,9 +128,16 @@ def _save_last(run: Run, training: loop.Training, state: dict, place: dict) -> N
     """Save all that is needed to go on, and then accept what `_save_best` has saved."""
     folder.save(run.dir / "last.pt", state_dict=training.model.state_dict(),
                 average=training.average.state_dict(), optimizer=training.optimizer.state_dict(),
-                generator=training.generator.get_state(), place=place, state=state)
+                generator=training.generator.get_state(), torch_generators=_torch_generators(),
+                place=place, state=state)
     folder.accept(run, training.epoch)
     folder.write_history(run, training.history)
+
+
+def _torch_generators() -> dict:
+    """The states of torch's own generators: a reader's dropout draws from them."""
+    states = {"cpu": torch.get_rng_state()}
+    return states | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
 
 
 def _images(config: Config, device: str) -> tuple[data.Split, dict]:
@@ -204,4 +211,9 @@ def _resume(run: Run, place: dict, training: loop.Training) -> dict | None:
     training.average.load_state_dict(saved["average"])
     training.optimizer.load_state_dict(saved["optimizer"])
     training.generator.set_state(saved["generator"])
+    own = saved.get("torch_generators", {})  # none in what was saved before they were kept
+    if "cpu" in own:
+        torch.set_rng_state(own["cpu"])
+    if "cuda" in own and torch.cuda.is_available():
+        torch.cuda.set_rng_state(own["cuda"])
     return saved["state"]
