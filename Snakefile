@@ -32,6 +32,7 @@ def given(name):
     return os.path.expanduser(value) if isinstance(value, str) else value
 
 
+presets.refuse_called(PRESET)
 PLUGIN = config.get("plugin", "")  # plugin=FILE: a reader's own methods, networks, data, attacks
 SETTINGS = settings.load(PRESET, plugin=PLUGIN or None,
                          **{key: given(name) for key, name in PATHS.items()})
@@ -43,7 +44,8 @@ PYTHON = quote(sys.executable)
 JUPYTER_BOOK = f"{PYTHON} -c 'from jupyter_book.cli.main import main; main()'"
 COMMON = f"--preset {quote(str(PRESET))} --data-root {quote(str(DATA))} --runs-dir {quote(RUNS)}"
 COMMON += f" --plugin {quote(PLUGIN)}" if PLUGIN else ""
-REDO = "--redo" if config.get("redo") else ""
+# not again by a retry: it goes on with what the first attempt has left
+REDO = "$([ {resources.attempt} -gt 1 ] || echo --redo)" if config.get("redo") else ""
 PAPERMILL = (
     "TQDM_DISABLE=1 {PYTHON} -m papermill --no-progress-bar --log-level WARNING {input.notebook} "
     "{output.notebook:q} -r preset {PRESET:q} -r data_root {DATA:q} -r runs_dir {RUNS:q} "
@@ -55,6 +57,7 @@ THREADS = SETTINGS.threads or workflow.resource_settings.cores or SETTINGS.job_c
 # what a job asks a cluster for; on one machine nobody is asked
 ON_CPU = {"cpus_per_task": SETTINGS.threads or SETTINGS.job_cpus,
           "mem_mb": 1024 * SETTINGS.job_memory, "runtime": SETTINGS.job_minutes}
+ATTEMPT = {"attempt": lambda wildcards, attempt: attempt}
 ON_GPU = ON_CPU | ({"gpu": 1} if SETTINGS.job_gpus else {})
 ON_GPUS = ON_GPU | ({"gpu": SETTINGS.job_gpus} if SETTINGS.job_gpus else {})  # a training
 TRAIN = f"-m torch.distributed.run --standalone --nproc-per-node {SETTINGS.job_gpus} -m --" \
@@ -94,6 +97,10 @@ SOUNDNESS = f"{RUNS}/results/{NAME}/soundness/seed{SEED}.json"
 MEASURES = {"figures": figures.figures_settings(SETTINGS), "lens": figures.lens_settings(SETTINGS),
             "soundness": soundness.settings(SETTINGS)}
 GENERATED = [f"book/generated/{page}.md" for page in book_tables.PAGES]
+# what else this machine has judged, as `make ablations` does: the pages are made anew for it
+OTHERS = [f"{path} {path.stat().st_mtime_ns}" for path in
+          sorted(Path(RUNS, "results", NAME).glob("*/seed*.json"))
+          if str(path) not in [*RESULTS, FIGURES, LENS, SOUNDNESS]]
 COMMITTED = sorted(map(str, Path("results").rglob("*.json")))
 MEASURED = sorted(map(str, Path("benchmarks").glob("*.json")))
 
@@ -146,10 +153,10 @@ rule train:
     log:
         f"{RUNS}/{NAME}/{{label}}/seed{{seed}}/train.log",
     threads: THREADS
-    resources: **ON_GPUS
+    resources: **ON_GPUS, **ATTEMPT
     shell:
-        "TQDM_DISABLE=1 {OMP} {PYTHON} {TRAIN} frlib train {COMMON} {REDO} --run {wildcards.label:q} "
-        "--seed {wildcards.seed} 2> {log:q} || (tail -n 3 {log:q}; exit 1)"
+        "TQDM_DISABLE=1 {OMP} {PYTHON} {TRAIN} frlib train {COMMON} --run {wildcards.label:q} "
+        "--seed {wildcards.seed} " + REDO + " 2> {log:q} || (tail -n 3 {log:q}; exit 1)"
 
 
 rule judge:
@@ -162,10 +169,10 @@ rule judge:
     log:
         f"{RUNS}/{NAME}/{{label}}/seed{{seed}}/judge.log",
     threads: THREADS
-    resources: **ON_GPU
+    resources: **ON_GPU, **ATTEMPT
     shell:
-        "TQDM_DISABLE=1 {OMP} {PYTHON} -m frlib judge {COMMON} {REDO} --run {wildcards.label:q} "
-        "--seed {wildcards.seed} 2> {log:q} || (tail -n 3 {log:q}; exit 1)"
+        "TQDM_DISABLE=1 {OMP} {PYTHON} -m frlib judge {COMMON} --run {wildcards.label:q} "
+        "--seed {wildcards.seed} " + REDO + " 2> {log:q} || (tail -n 3 {log:q}; exit 1)"
 
 
 rule numbers:  # of chapters 5, 8 and 10
@@ -180,10 +187,10 @@ rule numbers:  # of chapters 5, 8 and 10
     wildcard_constraints:
         chapter="figures|lens|soundness",
     threads: THREADS
-    resources: **ON_GPU
+    resources: **ON_GPU, **ATTEMPT
     shell:
-        "TQDM_DISABLE=1 {OMP} {PYTHON} -m frlib {wildcards.chapter} {COMMON} {REDO} "
-        "--seed {wildcards.seed} 2> {log:q} || (tail -n 3 {log:q}; exit 1)"
+        "TQDM_DISABLE=1 {OMP} {PYTHON} -m frlib {wildcards.chapter} {COMMON} "
+        "--seed {wildcards.seed} " + REDO + " 2> {log:q} || (tail -n 3 {log:q}; exit 1)"
 
 
 rule training_page:
@@ -196,6 +203,7 @@ rule training_page:
     output:
         notebook=f"{RUNS}/notebooks/{NAME}/{{page}}.ipynb",
     params:  # one that shows a preset's own run reads it, and trains none
+        others=OTHERS,
         methods=lambda wildcards: f"methods: [{', '.join(TRAINED[wildcards.page])}]",
     wildcard_constraints:
         page="|".join(TRAINED),
@@ -212,6 +220,8 @@ rule benchmark:
         committed=COMMITTED,
     output:
         notebook=f"{RUNS}/notebooks/{NAME}/04_attack_benchmark.ipynb",
+    params:
+        others=OTHERS,
     resources: **ON_CPU
     shell:
         PAPERMILL
@@ -226,6 +236,8 @@ rule figures:
         committed=COMMITTED,
     output:
         notebook=f"{RUNS}/notebooks/{NAME}/05_spectral_figures.ipynb",
+    params:
+        others=OTHERS,
     resources: **ON_GPU
     shell:
         PAPERMILL
@@ -252,6 +264,8 @@ rule lens:
         committed=COMMITTED,
     output:
         notebook=f"{RUNS}/notebooks/{NAME}/08_spectral_lens.ipynb",
+    params:
+        others=OTHERS,
     resources: **ON_GPU
     shell:
         PAPERMILL
@@ -266,6 +280,8 @@ rule spectrum:
         committed=COMMITTED,
     output:
         notebook=f"{RUNS}/notebooks/{NAME}/10_is_it_the_spectrum.ipynb",
+    params:
+        others=OTHERS,
     resources: **ON_GPU
     shell:
         PAPERMILL
@@ -297,5 +313,6 @@ rule generated:
         GENERATED,
     params:
         preset=NAME,
+        others=OTHERS,
     shell:
         "{PYTHON} -m frlib report {COMMON}"

@@ -26,7 +26,7 @@ from frlib.run import (
 from frlib.run.files import atomic, read_json, write_json
 from frlib.run.labels import parse_label
 from frlib.run.places import project_root, resolve
-from frlib.run.presets import load_plugin
+from frlib.run.presets import load_plugin, refuse_called
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -65,6 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(json.dumps(found, indent=1) if given.json else status.as_text(found))
             return 0
         label = parse_label(given.label or given.run)
+        refuse_called(given.preset or "smoke")
         settings = config.load(given.preset or "smoke", seed=given.seed, data_root=given.data_root,
                                runs_dir=given.runs_dir, plugin=given.plugin or None, **label)
         if given.step == "train":
@@ -116,7 +117,7 @@ def run_sweep(base, vary, seeds: list[int], jobs: int) -> None:
     found = book_tables.collect(base.preset_name, folder)
     found = {label: {seed: result for seed, result in found[label].items() if seed in seeds}
              for label in wanted}
-    path = folder / base.preset_name / f"sweep-{base.label}.csv"
+    path = folder / base.preset_name / f"sweep-{base.result_label}.csv"
     path.write_text(comparison.as_csv(found, wanted, wanted[0]))
     print(comparison.as_text(found, wanted, wanted[0]))
     print(f"{len(wanted)} settings, {len(seeds)} seeds; the same with intervals: {path}")

@@ -38,6 +38,18 @@ def test_accuracies_are_means_over_seeds_and_differences_are_paired(results):
         comparison.compared(results, ["at", "at-fr"], "mart")
 
 
+def test_a_difference_says_of_how_many_seeds_it_is_where_one_side_has_more(results):
+    del results["at"][1]
+    table = comparison.table(results, ["at", "at-fr"], "at", metrics=("clean",))
+    assert "of 1 shared seed<" in table and "(2 seeds)" in table
+    rows = list(csv.DictReader(io.StringIO(comparison.as_csv(results, ["at", "at-fr"], "at"))))
+    row, = (r for r in rows if (r["label"], r["attack"]) == ("at-fr", "pgd20"))
+    assert (row["seeds"], row["shared_seeds"]) == ("2", "1")
+    assert float(row["difference"]) == pytest.approx(10)  # 14 and 10 of 40, seed 0
+    results["at"][1] = result("at", clean=22, pgd20=10)
+    assert "shared" not in comparison.table(results, ["at", "at-fr"], "at", metrics=("clean",))
+
+
 def test_two_values_of_a_swept_setting_are_compared_what_no_label_says_is_not():
     swept = {f"at-fr@fr_lambda={value}": {0: {**result("at-fr", clean=20), "config": {
         "method": "at-fr", "fr_lambda": value}}} for value in (0.01, 1.0)}
@@ -112,6 +124,12 @@ def test_results_are_grouped_by_regulariser_and_ordered_by_its_weight():
 def test_a_sweep_names_its_runs_as_they_are_named_elsewhere(vary, labels):
     base = config.load("smoke", method="at-fr")
     assert sweep.labels(base, sweep.parse_vary(vary)) == labels
+
+
+def test_a_sweep_keeps_what_is_judged_otherwise():
+    base = config.load("small", method="at-fr", judge_images=5000)
+    assert sweep.labels(base, sweep.parse_vary(["fr_lambda=0.01,0.1"])) == [
+        "at-fr@fr_lambda=0.01,judge_images=5000", "at-fr@judge_images=5000"]
 
 
 @pytest.mark.parametrize(("vary", "message"), [

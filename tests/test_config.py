@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from frlib.__main__ import main
 from frlib.run import config, labels, places, presets
 from frlib.run.config import Config, from_parameters, load, parse_label
 
@@ -425,3 +426,14 @@ def test_all_are_judged_within_the_presets_radius_whatever_they_were_trained_wit
     assert load("smoke").judge_eps == load("smoke", eps=0.5).judge_eps == 16 / 255
     assert load("mini", method="trades", recipe="official").judge_eps == 8 / 255
     assert load("smoke", judge_eps=0.1).judge_eps == 0.1 and load("smoke", judge_eps=0.1).eps > 0.06
+
+
+def test_what_a_command_overrules_is_no_setting_of_a_preset(own_root, capsys):
+    preset_file(own_root, "{epochs: 7, seed: 3}", "seeded")
+    assert load("seeded.yaml").seed == 3  # in Python, nothing overrules it
+    assert main(["train", "--preset", "seeded.yaml"]) == 1
+    assert "seeded.yaml sets seed, which a command or a notebook overrules: leave it out, and " \
+        "give --seed (the pipeline: `seeds`)" in capsys.readouterr().err
+    for given in {"preset": "seeded.yaml"}, {"preset": "mine", "settings": {"seed": 3}}:
+        with pytest.raises(ValueError, match="sets seed, which a command or a notebook overrules"):
+            from_parameters({**given, "seed": 0}, method="at")

@@ -38,6 +38,9 @@ def test_the_pipeline_passes_it_on_and_refuses_what_was_read_as_a_number():
     for part in ("--data-root 2024_01 --runs-dir 'my runs'",
                  "-r data_root 2024_01 -r runs_dir 'my runs'"):
         assert part in planned.stdout + planned.stderr
+    assert "--redo" not in planned.stdout
+    again = plan("redo=1").stdout  # a retry goes on with what the first attempt has left
+    assert again.count("$([ 1 -gt 1 ] || echo --redo)") > 3
     for given, message in (("data=2024_01", "data_root = 202401: must be of type str"),
                            ("runs=", "runs_dir = '': must name a folder")):
         refused = plan(given)

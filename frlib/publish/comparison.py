@@ -68,14 +68,17 @@ def images(results: dict, metric: str) -> int:
 
 def first_images(results: dict, count: int) -> dict:
     """The same results with their scores on the first `count` test images alone."""
-    return {label: {seed: {**result, "scores": {
-        name: of_first(stored, count) if "flags" in stored else stored
-        for name, stored in result.get("scores", {}).items()}}
-        for seed, result in seeds.items()} for label, seeds in results.items()}
+    cut = {label: {} for label in results}
+    for label, seeds in results.items():
+        for seed, result in seeds.items():
+            scores = {attack: of_first(stored, count) if "flags" in stored else stored
+                      for attack, stored in result.get("scores", {}).items()}
+            cut[label][seed] = {**result, "scores": scores}
+    return cut
 
 
 def columns(results: dict, metrics=None) -> dict[str, tuple[str, dict]]:
-    """{head: (attack, results to read it from)}: no two columns on different images unsaid.
+    """{head: (attack, results to read it from)}: a head says on which images its column is.
 
     metrics: by default METRICS and every other attack that a result has.
 
@@ -131,10 +134,13 @@ def compared(results: dict, labels, base: str) -> dict:
     give it, None where it was not run. ValueError for a base that is not among the labels."""
     if base not in labels:
         raise ValueError(f"base = {base!r}: must be one of the labels, {', '.join(labels)}")
-    return {label: {metric: {
-        "accuracy": accuracy(results, label, metric),
-        "difference": difference(results, label, base, metric) if label != base else None}
-        for metric in heads(results)} for label in labels}
+    rows = {label: {} for label in labels}
+    for label in labels:
+        for metric in heads(results):
+            change = difference(results, label, base, metric) if label != base else None
+            rows[label][metric] = {"accuracy": accuracy(results, label, metric),
+                                   "difference": change}
+    return rows
 
 
 def table(results: dict, labels, base: str, preset: str = "", metrics=None) -> str:
@@ -146,8 +152,9 @@ def table(results: dict, labels, base: str, preset: str = "", metrics=None) -> s
         rows.append([short(label), *(cell(accuracy(view, label, metric))
                                      for metric, view in head.values())])
         found = [difference(view, label, base, metric) for metric, view in head.values()]
+        most = max(len(results.get(name, {})) for name in (label, base))
         if label != base and any(found):
-            rows.append([f"minus {short(base)}", *map(_change, found)])
+            rows.append([f"minus {short(base)}", *(_change(change, most) for change in found)])
     caption = f"Preset {preset}. " * bool(preset) + (
         "Accuracy in % with the 95 % interval over images; differences in points, paired image by "
         "image, with their 95 % interval and p.")
@@ -169,9 +176,13 @@ def _download(text: str) -> str:
     return f'<a download="compared.csv" href="data:text/csv;base64,{data}">the same as CSV</a>'
 
 
-def _change(found: dict | None) -> str:
-    return NONE if found is None else \
-        f"{points(found['left'] - found['right'], *found['interval'])}, {chance(found['p'])}"
+def _change(found: dict | None, seeds: int) -> str:
+    """A difference in points; of fewer seeds than one of its sides has, it says of how many."""
+    if found is None:
+        return NONE
+    text = f"{points(found['left'] - found['right'], *found['interval'])}, {chance(found['p'])}"
+    shared = found["seeds"]
+    return text if shared == seeds else f"{text}, of {shared} shared seed{'s' * (shared > 1)}"
 
 
 def as_text(results: dict, labels, base: str) -> str:
@@ -191,12 +202,13 @@ def as_csv(results: dict, labels, base: str) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["label", "attack", "accuracy", "low", "high", "sd_over_seeds", "seeds",
-                     "images", "base", "difference", "difference_low", "difference_high", "p"])
+                     "images", "base", "difference", "difference_low", "difference_high", "p",
+                     "shared_seeds"])
     for label, row in compared(results, labels, base).items():
         for metric, found in row.items():
             ours, change = found["accuracy"] or {}, found["difference"]
-            paired = [base, change["left"] - change["right"], *change["interval"], change["p"]] \
-                if change else [""] * 5
+            paired = [base, change["left"] - change["right"], *change["interval"], change["p"],
+                      change["seeds"]] if change else [""] * 6
             writer.writerow([label, metric, *(ours.get(key, "") for key in (
                 "share", "low", "high", "spread", "seeds", "images")), *paired])
     return out.getvalue()

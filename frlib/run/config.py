@@ -166,6 +166,7 @@ def from_parameters(namespace: dict, *, method: str, own: tuple = ()) -> Config:
         raise ValueError(f"settings = {settings!r}: must be a dict of parameters, as a preset "
                          "holds it")
     name = values.get("preset")
+    presets.refuse_called("settings", settings)
     if settings and isinstance(name, str) and name not in presets.shipped() \
             and not name.endswith((".yaml", ".yml")) and re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
         if presets.GIVEN.get(name) != settings:
@@ -173,6 +174,7 @@ def from_parameters(namespace: dict, *, method: str, own: tuple = ()) -> Config:
                         "default of frlib/run/settings.py, as in the paper", name,
                         ", ".join(presets.shipped()))
         presets.GIVEN[name], settings = {**settings}, {}
+    presets.refuse_called(Config.preset if name is None else name)
     return load(**{"method": method, **settings, **{k: v for k, v in values.items()
                                                     if v is not None}})
 
@@ -192,9 +194,10 @@ def _parameters(namespace: dict) -> dict:
         if alone or "preset" in assigned:
             names |= assigned
         found = found or "preset" in assigned
-    return {k: v for k, v in namespace.items()
-            if (k in names if found else not k.startswith("_") and k not in ("In", "Out"))
-            and isinstance(v, (str, int, float, bool, list, tuple, dict, type(None)))}
+    if not found:  # not in IPython
+        names = {name for name in namespace if not name.startswith("_")} - {"In", "Out"}
+    plain = (str, int, float, bool, list, tuple, dict, type(None))
+    return {k: v for k, v in namespace.items() if k in names and isinstance(v, plain)}
 
 
 def _assigned(source: str) -> tuple[set[str], bool]:

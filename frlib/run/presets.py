@@ -18,6 +18,12 @@ from frlib.run.settings import SHOWN, Settings
 GIVEN: dict[str, dict] = {}  # presets that `from_parameters` was given: their settings by name
 
 
+CALLED = {  # what a command or a notebook always gives, so that a preset's would be overruled
+    "seed": "--seed (the pipeline: `seeds`)", "method": "--run (the pipeline: `runs`)",
+    "data_root": "--data-root (the pipeline: data=)",
+    "runs_dir": "--runs-dir (the pipeline: runs=)"}
+
+
 def shipped() -> dict[str, Path]:
     """Names and files of the presets that come with the book."""
     folder = Path(__file__).resolve().parents[2] / "notebooks" / "presets"
@@ -67,6 +73,14 @@ def _read_file(path: Path) -> dict:
         return {key: check_with_labels(key, value) for key, value in content["settings"].items()}
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def refuse_called(preset: str, settings: dict | None = None) -> None:
+    """ValueError for a setting of a preset, or of `settings` in its place, that a command or a
+    notebook overrules; `frlib.run.config.load` by itself does not."""
+    for key in CALLED.keys() & (read(preset) if settings is None else settings).keys():
+        raise ValueError(f"{preset} sets {key}, which a command or a notebook overrules: "
+                         f"leave it out, and give {CALLED[key]}")
 
 
 def load_plugin(path: str | Path | None) -> None:

@@ -31,14 +31,14 @@ def parse_vary(texts) -> dict[str, list]:
 
 
 def labels(base: Config, vary: dict[str, list]) -> list[str]:
-    """The labels of every combination of the varied settings, in their order, each once.
+    """The results' labels of every combination of the varied settings, in their order, each once.
 
     A value that is the preset's own leaves no trace in its label, so the run is found where it is
     found otherwise: at-fr, not at-fr@fr_lambda=0.1.
     """
     combinations = itertools.product(*vary.values())
     changed = (replace(base, **dict(zip(vary, values, strict=True))) for values in combinations)
-    return list(dict.fromkeys(settings.label for settings in changed))
+    return list(dict.fromkeys(settings.result_label for settings in changed))
 
 
 def pipeline(base: Config, wanted: list[str], seeds: list[int], *, jobs: int = 2) -> list[str]:
