@@ -43,8 +43,9 @@ def test_the_table_of_the_curves_has_the_epochs_that_count():
 
 
 def test_tables_of_spectra_hold_what_the_figures_do():
-    figures = {"roughness": {"at": [1.0, 1.1, 1.2, 1.3] * 5, "natural": [2.0, 2.1, 2.2, 2.3] * 5,
-                             "at-swa": [1.0, 1.1, 1.2, 1.3] * 5},
+    filters = [[1.0, 1.1, 1.2], [1.1, 1.2, 1.3], [1.0, 1.2, 1.25]] * 4  # of three kernels each
+    figures = {"roughness": {"at": filters, "at-swa": filters,
+                             "natural": [[kernel + 1 for kernel in row] for row in filters]},
                "radial": {"at": [8.0, 1.0, 1.0], "natural": [0.0, 1.0, 3.0]}}
     text = views.roughness_table(figures, "mini")
     assert "<td>natural</td><td>2.15</td><td>—</td><td>rougher (p &lt; 0.001)</td>" in text
@@ -80,6 +81,9 @@ def test_smoke_shows_the_first_committed_preset_that_has_what_is_needed(stored):
     assert name == "small" and found["at"][0]["mark"] == 1
     assert views.histories(found, ["at"]) == HISTORY
     assert views.shown(own, needed=["at"])[0] == "mini"
+    stored("results", "table1", "at")
+    assert views.shown(own, needed=["at"], before=["table1"])[0] == "table1"
+    assert views.shown(own, before=["table1"])[0] == "small"  # no at-fr there
     assert views.shown(own, "smoke") == ("smoke", {})
     stored("runs/results", "small", "at", mark="own")  # own ones stand before them
     assert views.shown(config.load("small"))[1]["at"][0]["mark"] == "own"
@@ -109,6 +113,9 @@ def test_a_turned_knob_is_shown_itself_beside_the_partner_that_shares_all_else(s
     for other in {"epochs": 3}, {"seed": 1}:
         c = config.load("smoke", method="at-fr", **other)
         assert views.progress(c, "smoke", views.shown(c)[1], ["at", "at-fr"]) == {}
+    listed = book_tables.listed_readings("mini")[0]
+    assert views.labels(config.load("mini", judge_eps="4/255"), "mini")[listed] == \
+        f"{listed},judge_eps={4 / 255}"  # none of another radius stands beside the others unsaid
     judged = config.load("smoke", judge_images=20)
     assert views.shown(judged)[0] == "smoke"
     assert views.labels(judged, "smoke", ["at"]) == {"at": "at@judge_images=20"}

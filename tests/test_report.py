@@ -43,7 +43,7 @@ def result(label, *, pgd20=100, last=100, aa=50, clean=150, roughness=1.0, prese
             "scores": {"clean": first(clean), "fgsm": first(pgd20 + 5), "pgd20": first(pgd20),
                        "cw": first(pgd20 - 5), "aa": first(aa, AA)},
             "last": {"clean": first(clean), "pgd20": first(last)},
-            "roughness": [roughness + i / 100 for i in range(16)],
+            "roughness": [[roughness + i / 100] * 3 for i in range(16)],
             "history": [{"epoch": 1, "loss_ce": 2.0, **({"loss_fr": 0.123} if "fr" in label
                                                         else {})}],
             "config": {"model": "resnet8-32", "dataset": "cifar10", "train_size": 8000,
@@ -173,6 +173,18 @@ def test_a_claim_is_judged_at_the_largest_scale_that_has_its_runs(good):
         "mini", good, {"big": large})
 
 
+def test_a_claim_that_names_a_preset_is_judged_there_and_no_other_is(good):
+    late = {label: good[label] for label in ("at", "at-swa")}
+    larger = {"big": good, "overfit": late}
+    assert claims.apart() == ("overfit",)
+    assert claims.deciding(STATEMENTS["C21"], "mini", good, larger)[0] == "overfit"
+    assert claims.deciding(STATEMENTS["C16"], "mini", good, larger)[0] == "big"  # no at-fr there
+    assert claims.deciding(STATEMENTS["C9"], "mini", good, {"overfit": late}) == ("mini", good)
+    body = {row[0].partition(".")[0]: row
+            for row in cells(book_tables.claims("mini", good, {"overfit": late}))[1:]}
+    assert [i for i, row in body.items() if row[2].startswith("preset overfit: ")] == ["C21", "C15"]
+
+
 def test_the_first_page_is_made_of_verdicts(good):
     text = first_page.headline("mini", good)
     assert f"Of the paper's {len(STATEMENTS)} claims 21 are reproduced. 3 are not run." in text
@@ -184,10 +196,10 @@ def test_the_first_page_is_made_of_verdicts(good):
     assert "resnet8-32, 15 epochs on 8,000 training images of cifar10, 1 seed" in text
     assert "WRN-34-10, the network of the paper's Table 2, was not run." in text
     good["at-fr"][0] = result("at-fr", pgd20=79, last=79, aa=10)
-    text = first_page.sentences(good)
+    text = first_page.sentences("mini", good)
     assert "1 is contradicted: the regulariser raises accuracy under AutoAttack." in text
     assert "smaller than published: the regulariser raises accuracy under PGD-20" in text
-    counted = first_page.counted(good)
+    counted = first_page.counted("mini", good)
     assert "2 smaller than published. 1 is contradicted: the regulariser raises accuracy" in counted
     assert "1 cannot be decided at this scale: no late fall of robust accuracy" in counted
     assert "1 are open" not in text and "1 is open: no late fall of robust" in text
@@ -200,7 +212,7 @@ def test_the_first_page_is_made_of_verdicts(good):
 def test_the_worst_comparison_stands_in_the_picture(good):
     good |= {rival: {0: result(rival, aa=aa)} for rival, aa in
              (("trades", 60), ("mart", 70), ("at-awp", 65))}
-    row = first_page.forest(good)[-1]
+    row = first_page.forest("mini", good)[-1]
     assert row["ours"][0] == pytest.approx(10) and row["paper"] == 3.25  # MART, in the paper 51.10
 
 
@@ -368,6 +380,42 @@ def test_a_copied_result_is_no_other_one(tmp_path, place, says):
         book_tables.collect(place.split("/")[0], tmp_path / "copied")
 
 
+def test_a_preset_that_decides_a_claim_stands_in_the_tables_of_claims_and_runs_alone(tmp_path):
+    for preset in "mini", "overfit":
+        store(as_paper(preset), tmp_path, preset)
+    book_tables.write_pages(tmp_path / "out", "mini", tmp_path)
+    text = {page: (tmp_path / "out" / f"{page}.md").read_text()
+            for page in ("headline", "claims", "provenance", "settings", "table2")}
+    assert "Trained for the 4 claims of preset overfit: resnet8-32" in text["headline"]
+    assert ":name: provenance-overfit" in text["provenance"] and "- overfit" in text["settings"]
+    assert "preset overfit" in text["claims"] and "overfit" not in text["table2"]
+    assert (tmp_path / "out/extra/result-files/overfit/at/seed0.json").is_file()
+
+
+def test_a_filter_counts_once_however_many_colours_it_has():
+    alike = [[1.0, 1.1, 1.2], [2.0, 2.1, 2.2]]
+    assert claims.of_filters(alike) == pytest.approx([1.1, 2.1])
+    assert claims.of_filters(sum(alike, [])) == pytest.approx([1.1, 2.1])  # as it once was stored
+    assert claims.of_filters([[1.0], [2.0]]) == pytest.approx([1.0, 2.0])
+    assert claims.of_filters([]).size == 0
+
+
+def test_a_chapters_numbers_of_other_weights_are_left_out(tmp_path, caplog):
+    made = as_paper()
+    for label in "natural", "at":
+        made[label][0]["checkpoint_sha256"] = label
+    for kind in "figures", "lens":
+        made[kind][0]["checkpoint_sha256"] = {"natural": "natural", "at": "at", "mart": "gone"}
+    found = book_tables.collect("mini", store(made, tmp_path))
+    assert "figures" in found and not caplog.text
+    made["at"][0]["checkpoint_sha256"] = "trained anew"
+    found = book_tables.collect("mini", store(made, tmp_path))
+    assert not {"figures", "lens"} & found.keys()
+    assert "figures/seed0.json is left out: it is of other weights than the result of at; " \
+        "`python -m frlib figures --redo`" in caplog.text
+    assert claims.verdict(STATEMENTS["C1"], found) == "not run"
+
+
 @pytest.mark.parametrize("preset, made", [("mini", True), ("smoke", False)])
 def test_pages(tmp_path, preset, made):
     if made:
@@ -441,7 +489,7 @@ def test_table1_readings_and_claims(good):
     assert body["C15"][1] == "about 5 > 0 (+5)" and body["C5"][1] == "—"
     for told in ("AT-FR-SWA: 80.0 > AT: 30.0", "AT-FR-SWA: 80.0 > AT-FR: 60.0"):
         assert told in body["C11"][2]
-    assert body["C5"][2].startswith("natural: 5.075 > AT: 3.075 (p < 0.001; 16 and 16 kernels")
+    assert body["C5"][2].startswith("natural: 5.075 > AT: 3.075 (p < 0.001; 16 and 16 filters")
     good["at"][0] = result("at", aa=60)
     body = {row[0].partition(".")[0]: row for row in cells(book_tables.claims("mini", good))[1:]}
     assert body["C7"][3] == f"**cannot be decided here**: {TOO_FEW}"

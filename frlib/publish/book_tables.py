@@ -8,6 +8,7 @@ standard deviation over the seeds and their number.
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from frlib.publish import comparable, comparison, plots
 from frlib.publish.claims import (
     NOT_RUN,
     TABLE1_METHOD,
+    apart,
     deciding,
     effect,
     evidence,
@@ -38,6 +40,7 @@ from frlib.run.presets import shipped
 from frlib.run.settings import SHOWN
 from frlib.schedule import drop_epochs, epoch_at
 
+log = logging.getLogger("frlib")
 READINGS = ("at", "at-fr", "at-fr@fr_transform=batch-class",
             "at-swa", "at-fr-swa", "at-fr-swa@fr_transform=batch-class")
 PUBLISHED = ("mini", "small")  # presets whose committed results stand in for smoke, best first
@@ -53,7 +56,8 @@ def collect(preset: str, *folders: str | Path) -> dict[str, dict[int, dict]]:
     The labels of `result_format.KINDS` hold the numbers of a chapter. Each result gains its
     "file". Raises ValueError naming the file for damaged JSON, a file that is no result (see
     SHAPE), an odd file name, or one that lies where the result of another preset, label or seed
-    belongs; and for two files that differ in more settings than their labels say.
+    belongs; and for two files that differ in more settings than their labels say. Numbers of a
+    chapter that are of other weights than a result beside them are left out, with a warning.
     """
     files = {}
     for folder in folders:
@@ -81,7 +85,24 @@ def collect(preset: str, *folders: str | Path) -> dict[str, dict[int, dict]]:
         name = name.relative_to(root) if name.is_relative_to(root) else name
         found.setdefault(label, {})[seed] = {**result, "file": str(name)}
     comparable.of_one_experiment(found)
+    _leave_out_other_weights(found)
     return found
+
+
+def _leave_out_other_weights(found: dict[str, dict[int, dict]]) -> None:
+    """Drop a chapter's numbers whose networks are no longer those of the results."""
+    for kind in KINDS.keys() & found.keys():
+        for seed, numbers in list(found[kind].items()):
+            other = [label for label, checksum in numbers.get("checkpoint_sha256", {}).items()
+                     if found.get(label, {}).get(seed, {}).get("checkpoint_sha256", checksum)
+                     != checksum]
+            if other:
+                log.warning("%s is left out: it is of other weights than the result of %s; "
+                            "`python -m frlib %s --redo` measures it again", numbers["file"],
+                            ", ".join(other), kind)
+                del found[kind][seed]
+        if not found[kind]:
+            del found[kind]
 
 
 # ---- cells and tables
@@ -101,10 +122,12 @@ def _setting(preset: str, results: dict) -> str:
     if not plain:
         return f"Ours: preset {preset}, {NOT_RUN}."
     seeds = sorted(set().union(*plain.values()))
+    fewer = any(len(found) < len(seeds) for found in results.values())
     return (f"Ours: preset {preset}, {stored('config', 'model')} on "
             f"{stored('config', 'dataset')}, the first {stored('scores', 'clean', 'total')} test "
             f"images, {stored('scores', 'aa', 'total')} of them for AutoAttack, "
-            f"{'seed' if len(seeds) == 1 else MEAN} {', '.join(map(str, seeds))}.")
+            f"{'seed' if len(seeds) == 1 else MEAN} {', '.join(map(str, seeds))}"
+            f"{', or of as many as a row has' * fewer}.")
 
 
 def _plain(results: dict) -> dict:
@@ -177,7 +200,7 @@ def _read_as(results: dict, labels: dict | None) -> dict:
         if labels else results
 
 
-def _readings(preset: str) -> list[str]:
+def listed_readings(preset: str) -> list[str]:
     """The results of AT-FR under other settings that a preset of the book lists among its runs."""
     listed = load_preset(preset).runs if preset in shipped() else ()
     found = [label for run in listed for label in siblings(run)]
@@ -187,7 +210,7 @@ def _readings(preset: str) -> list[str]:
 
 def _table2(preset: str, results: dict, labels: dict | None = None) -> tuple[list, list]:
     table, rows, labels = paper()["table2"], [], labels or {}
-    methods, readings = [*table["rows"], "natural"], _readings(preset)
+    methods, readings = [*table["rows"], "natural"], listed_readings(preset)
     heads = comparison.columns({label: results.get(label, {}) for label in methods + readings})
     for method in methods:
         rows.append([table["row_titles"].get(method, method.capitalize()), "paper",
@@ -232,10 +255,10 @@ def _averages(results: dict) -> str:
 def table2_html(preset: str, results: dict, labels: dict | None = None) -> str:
     """`table2` as plain HTML, for display in a notebook.
 
-    `labels`, {method: label}: which results stand for the methods, by default those of the preset.
+    `labels`, as `notebook_views.labels` gives them: which results stand for the methods and for
+    their listed readings, by default those of the preset.
     """
-    readings = {label: results[label] for label in _readings(preset) if label in results}
-    results = readings | _read_as(results, labels)
+    results = _read_as(results, labels)
     caption = f"Accuracy in %, ours with 95 % intervals. {_setting(preset, results)}"
     return html_table(preset, *_table2(preset, results, labels), caption=caption)
 
@@ -317,7 +340,7 @@ def _sides(test: dict) -> list[tuple[str, str]]:
 
 def _compared(c: dict, left_name: str, right_name: str) -> str:
     """"AT-FR: 33.9 < AT: 40.1, -6.1 [-7.5, -4.8] (p < 0.001; 5,000 images)"."""
-    digits = 3 if "kernels" in c["count"] else 1
+    digits = 3 if "filters" in c["count"] else 1
     left, right = (f"{round(c[side], digits) + 0.0:.{digits}f}" for side in ("left", "right"))
     sign = "=><"[int(np.sign(c["left"] - c["right"]))]
     change = f", {points(c['left'] - c['right'], *c['interval'])}" if c["interval"] else ""
@@ -454,7 +477,8 @@ def bars(results: dict) -> dict[str, dict[str, tuple[float, float, float]]]:
 
 
 PAPER = (paper_table1, paper_table2)  # pages that need no result
-SCALED = (headline, verdicts, claims, table1, table2, settings, provenance)  # largest scale first
+SCALED = (table1, table2)  # largest scale first
+DECIDED = (headline, verdicts, claims, settings, provenance)  # and the presets that decide a claim
 OURS = (badge, headline, verdicts, claims, table1, table2, readings, ablations, settings, costs,
         provenance)
 PAGES = (*(make.__name__ for make in PAPER + OURS), "follow_up", "speed", "precision",
@@ -464,6 +488,11 @@ PAGES = (*(make.__name__ for make in PAPER + OURS), "follow_up", "speed", "preci
 def _before(preset: str) -> tuple[str, ...]:
     """Those of PUBLISHED that are of larger scale than this one; none for another preset."""
     return PUBLISHED[:PUBLISHED.index(preset)] if preset in PUBLISHED else ()
+
+
+def _apart(preset: str) -> tuple[str, ...]:
+    """The presets that decide some claims beside one of PUBLISHED; none beside another."""
+    return apart() if preset in PUBLISHED else ()
 
 
 def write_pages(out: str | Path, preset: str, *folders: str | Path) -> None:
@@ -476,9 +505,14 @@ def write_pages(out: str | Path, preset: str, *folders: str | Path) -> None:
     measured = project_root() / "benchmarks"
     results, others = collect(preset, *folders), collect(FOLLOW_UP, *folders)
     larger = {name: collect(name, *folders) for name in _before(preset)}
-    made = [*(make() for make in PAPER),
-            *(make(preset, results, larger) if make in SCALED else make(preset, results)
-              for make in OURS),
+    with_apart = larger | {name: collect(name, *folders) for name in _apart(preset)}
+
+    def page(make) -> str:
+        if make in SCALED:
+            return make(preset, results, larger)
+        return make(preset, results, with_apart) if make in DECIDED else make(preset, results)
+
+    made = [*(make() for make in PAPER), *map(page, OURS),
             follow_up(others), speed(measured),
             precision(measured), load(measured),
             preset_costs({name: collect(name, *folders) for name in shipped()})]
@@ -489,9 +523,9 @@ def write_pages(out: str | Path, preset: str, *folders: str | Path) -> None:
         with atomic(Path(out) / "precision.svg") as temporary:
             plots.ascent(lines).savefig(temporary, format="svg")
     with atomic(Path(out) / FOREST) as temporary:
-        picture(preset, results, larger).savefig(temporary, format="svg")
+        picture(preset, results, with_apart).savefig(temporary, format="svg")
     extra = Path(out) / "extra"
     extra.mkdir(exist_ok=True)
-    for name, found in {**larger, preset: results}.items():
+    for name, found in {**with_apart, preset: results}.items():
         copy_files(extra, name, found)
     copy_files(extra, FOLLOW_UP, others)

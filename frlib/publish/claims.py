@@ -33,9 +33,10 @@ def paper() -> dict:
 def evidence(statement: dict, results: dict) -> list[dict | None]:
     """The comparisons that decide a statement of claims.yml, each None where a run is missing.
 
-    {"than", "left", "right", "interval", "count", "order", "p"}: the two sides in percent or points
-    (roughness: its own unit, means), the 95 % interval of their difference (None for roughness),
-    on what they rest, the sign of left minus right, and the two-sided p.
+    {"than", "left", "right", "interval", "seeds", "count", "order", "p"}: the two sides in percent
+    or points (roughness: its own unit, means), the 95 % interval of their difference (None for
+    roughness), how many seeds both have, on what else they rest, the sign of left minus right, and
+    the two-sided p.
     "paper": that difference in the paper, None where it prints none.
     Raises ValueError when the sides come from different images or settings.
     """
@@ -81,9 +82,9 @@ def _compared(statement: dict, results: dict) -> list[dict | None]:
     if minus is None:
         return [None]
     # |a| > |b| exactly when a - b and a + b have the same sign; both must be beyond chance
-    sizes = ({seed: int(np.sign(minus[side])) * change for seed, change in changes.items()}
-             for side, changes in (("left", a), ("right", b)))
-    return [{**_paired(*sizes), "order": minus["order"] * plus["order"],
+    left = {seed: int(np.sign(minus["left"])) * change for seed, change in a.items()}
+    right = {seed: int(np.sign(minus["right"])) * change for seed, change in b.items()}
+    return [{**_paired(left, right), "order": minus["order"] * plus["order"],
              "p": max(minus["p"], plus["p"])}]
 
 
@@ -146,10 +147,22 @@ def reasoned(statement: dict, results: dict) -> tuple[str, str]:
 
 def deciding(statement: dict, preset: str, results: dict, larger: dict) -> tuple[str, dict]:
     """The preset and results that a statement is judged by: the first of `larger`, {preset:
-    results}, best first, in which all its runs are, else these."""
-    there = ((name, found) for name, found in larger.items()
-             if verdict(statement, found) != NOT_RUN)
-    return next(there, (preset, results))
+    results}, best first, in which all its runs are, else these.
+
+    A preset of `apart` comes first for the statements that name it, and is not asked for others.
+    """
+    named = statement.get("preset")
+    order = [name for name in larger if name == named]
+    order += [name for name in larger if name not in apart()]
+    for name in order:
+        if verdict(statement, larger[name]) != NOT_RUN:
+            return name, larger[name]
+    return preset, results
+
+
+def apart() -> tuple[str, ...]:
+    """The presets that statements of claims.yml name: each decides those and nothing else."""
+    return tuple({s["preset"]: None for s in paper()["statements"] if "preset" in s})
 
 
 def published(statement: dict) -> list[float | None]:
@@ -231,7 +244,7 @@ def _paired(left: dict, right: dict, than: str = "") -> dict | None:
     percent = [100 * float(np.mean([side[seed][:n] for seed in shared])) for side in (left, right)]
     ends = tuple(100 * end for end in paired_interval(difference / len(shared)))
     return {"than": than, "left": percent[0], "right": percent[1], "interval": ends,
-            "count": f"{n:,} images", "order": int(np.sign(difference.sum())),
+            "seeds": len(shared), "count": f"{n:,} images", "order": int(np.sign(difference.sum())),
             "p": sign_flip(difference)}
 
 
@@ -248,12 +261,25 @@ def _energies(results, left, right) -> dict | None:
 
 
 def _ranks(results, greater, other) -> dict | None:
-    """Mann-Whitney test on the roughness of first-layer kernels, those of all seeds together."""
-    sides = [list(find(results, method, "roughness").values()) for method in (greater, other)]
+    """Mann-Whitney test on the roughness of first-layer filters, those of all seeds together."""
+    sides = [[of_filters(kernels) for kernels in find(results, method, "roughness").values()]
+             for method in (greater, other)]
     if not all(sides):
         return None
     left, right = map(np.concatenate, sides)
     order, p = rank_test(left, right)
     return {"than": other, "left": float(np.mean(left)), "right": float(np.mean(right)),
-            "interval": None, "count": f"{len(left)} and {len(right)} kernels",
+            "interval": None, "count": f"{len(left)} and {len(right)} filters",
             "order": order, "p": p}
+
+
+def of_filters(roughness) -> np.ndarray:
+    """(out,): the mean roughness of each filter, of that of its kernels, (out, in).
+
+    A filter's kernels, one for each colour, are much alike: as evidence they count once. A flat
+    list, as results had it before, is of three colours.
+    """
+    kernels = np.asarray(roughness, dtype=float)
+    if kernels.ndim == 1 and len(kernels) % 3 == 0:
+        kernels = kernels.reshape(-1, 3)
+    return kernels.mean(1) if kernels.ndim == 2 else kernels

@@ -39,18 +39,18 @@ def headline(preset: str, results: dict, larger: dict | None = None) -> str:
     larger: {preset: results} of larger scale, best first; a claim whose runs are all in one of them
     is judged there (`claims.deciding`), and named after it.
     """
-    figure = FIGURE.format(file=FOREST, alt=in_words(forest(results, preset, larger)))
-    return (f"{_mark(preset)}{counted(results, preset, larger)}\n\n{figure}\n"
+    figure = FIGURE.format(file=FOREST, alt=in_words(forest(preset, results, larger)))
+    return (f"{_mark(preset)}{counted(preset, results, larger)}\n\n{figure}\n"
             f"{scales(preset, results, larger)}\n")
 
 
 def verdicts(preset: str, results: dict, larger: dict | None = None) -> str:
     """Three sentences on the verdicts, and the line on what was trained."""
-    told = sentences(results, preset, larger)
+    told = sentences(preset, results, larger)
     return f"{_mark(preset)}{told}\n\n{scales(preset, results, larger)}\n"
 
 
-def counted(results: dict, preset: str = "", larger: dict | None = None) -> str:
+def counted(preset: str, results: dict, larger: dict | None = None) -> str:
     """How many claims have which verdict, and which ones are contradicted."""
     statements = paper()["statements"]
     found = [reasoned(s, deciding(s, preset, results, larger or {})[1]) for s in statements]
@@ -71,7 +71,7 @@ def counted(results: dict, preset: str = "", larger: dict | None = None) -> str:
     return ". ".join(told) + "."
 
 
-def sentences(results: dict, preset: str = "", larger: dict | None = None) -> str:
+def sentences(preset: str, results: dict, larger: dict | None = None) -> str:
     """What holds, what does not, and what cannot be told here, with the reasons."""
     statements = paper()["statements"]
     found = {s["id"]: reasoned(s, deciding(s, preset, results, larger or {})[1])
@@ -159,7 +159,7 @@ def _all(dataset: str) -> str:
     return f"all {said['split']['train']:,}" if dataset == said["dataset"] else "all"
 
 
-def forest(results: dict, preset: str = "", larger: dict | None = None) -> list[dict]:
+def forest(preset: str, results: dict, larger: dict | None = None) -> list[dict]:
     """The claims with a headline as `plots.forest` takes them; of several comparisons the worst.
 
     A claim that another preset decides than most of them names it.
@@ -195,4 +195,4 @@ def in_words(rows: list[dict]) -> str:
 def picture(preset: str, results: dict, larger: dict | None = None):
     """The forest plot as a matplotlib figure."""
     mark = SMOKE_MARK if preset == "smoke" else None
-    return plots.forest(forest(results, preset, larger), mark=mark)
+    return plots.forest(forest(preset, results, larger), mark=mark)

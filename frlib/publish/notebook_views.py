@@ -48,18 +48,20 @@ def mark(preset: str) -> str | None:
     return SMOKE_MARK if preset == "smoke" else None
 
 
-def shown(config: Config, show: str = "", needed=("at", "at-fr")) -> tuple[str, dict]:
+def shown(config: Config, show: str = "", needed=("at", "at-fr"), *,
+          before=()) -> tuple[str, dict]:
     """The preset whose numbers a page shows, and its collected results.
 
     `show` if given; else the config's own preset, but where this is only smoke, with no knob
-    turned, the first of PUBLISHED with committed results of all `needed` labels, in which a *
-    stands for any text. This machine's results stand before committed ones.
+    turned, the first of the presets `before` and of PUBLISHED with committed results of all
+    `needed` labels, in which a * stands for any text. This machine's results stand before
+    committed ones.
     Raises ValueError for results that were made with other settings than the preset has.
     """
     committed = project_root() / "results"
     name = show or config.preset_name
     if not show and name == "smoke" and not turned(config):
-        there = (preset for preset in book_tables.PUBLISHED
+        there = (preset for preset in (*before, *book_tables.PUBLISHED)
                  if all(any(committed.glob(f"{preset}/{label}/seed*.json")) for label in needed))
         name = next(there, name)
     found = book_tables.collect(name, resolve(config.runs_dir) / "results", committed)
@@ -74,15 +76,16 @@ def turned(config: Config) -> bool:
     return not config.is_preset or config.seed not in config.seeds
 
 
-def labels(config: Config, name: str, wanted=READ_FROM) -> dict[str, str]:
-    """{label: the one that stands for it on a page about preset `name`}, of these.
+def labels(config: Config, name: str, wanted=None) -> dict[str, str]:
+    """{label: the one that stands for it on a page about preset `name`}, of these; None: of all
+    methods, and of the readings of AT-FR that the preset lists.
 
     On one about the config's own preset, the reader's: with fr_lambda turned to 0.5 "at-fr" is
     "at-fr@fr_lambda=0.5", and "at", which has no lambda, is "at". Of methods that have no such
     run, since they have no official recipe, there is none.
     """
     found = {}
-    for label in wanted:
+    for label in [*READ_FROM, *book_tables.listed_readings(name)] if wanted is None else wanted:
         ours = name == config.preset_name and split(label)[0] in READ_FROM
         with suppress(ValueError):
             found[label] = config.sibling(label).result_label if ours else label
@@ -260,11 +263,12 @@ def low_pass_lines(figures: dict) -> dict:
     return found
 
 
-def roughness_table(figures: dict, preset: str, bases=("natural", "at")) -> str:
-    """Mean roughness of every model's kernels, and how they differ from those of each base, as
-    HTML."""
-    found = {short(label): values for label, values in figures["roughness"].items()}
-    bases = [base for base in bases if base in found]
+def roughness_table(figures: dict, preset: str) -> str:
+    """Mean roughness of every model's filters, and how they differ from those of natural training
+    and of AT, as HTML."""
+    found = {short(label): claims.of_filters(kernels)
+             for label, kernels in figures["roughness"].items()}
+    bases = [base for base in ("natural", "at") if base in found]
 
     def against(model, base):
         if model == base:
@@ -277,7 +281,8 @@ def roughness_table(figures: dict, preset: str, bases=("natural", "at")) -> str:
             for model, values in found.items()]
     return html_table(preset, ["Network", "mean roughness",
                                *(f"against {base}'s" for base in bases)], rows, caption=(
-        "Kernel by kernel, of one network of each kind; p of the Mann–Whitney rank test."))
+        "Filter by filter, the mean of its kernels, of one network of each kind; p of the "
+        "Mann–Whitney rank test."))
 
 
 def radial_table(figures: dict, preset: str) -> str:

@@ -65,19 +65,23 @@ SHAPE = {  # as far as pages read it; other keys may hold anything
     **dict.fromkeys(("scores", "last", "best"), {...: a_score}),
     "history": [{...: a_number}],
     "config": {"model": a_name, "dataset": a_name, "eps": a_number, "judge_eps": a_number},
-    "data": {"test": a_text}, "seed": a_number, "checkpoint": a_text, "warnings": [a_text],
+    "data": {"test": a_text}, "checkpoint": a_text, "checkpoint_sha256": a_text,
+    "seed": a_number, "warnings": [a_text],
     "provenance": MADE, "train_provenance": MADE, "table1": {...: a_table}, "full_scale": a_table,
     **dict.fromkeys(("roughness", "seconds", "zero_gradient", "published", "kernels", "spectra",
                      "radial"), numbers_alone)}
+NETWORKS = {"checkpoint_sha256": {...: a_text}}  # by label
+FIGURES = {**SHAPE, **NETWORKS}
 LENS = {  # of `frlib.run.figures.lens`: by model, then by band or filter
     "scores": {...: {...: a_score}}, "filters": {...: {...: {...: a_score}}}, "provenance": MADE,
+    **NETWORKS,
     **dict.fromkeys(("bands", "edges", "vertical", "horizontal", "inside", "size", "shares",
                      "energy", "maps", "images", "seed"), numbers_alone)}
 SOUNDNESS = {  # of `frlib.run.soundness.soundness`: by network, then by check
     **dict.fromkeys(("radius", "scale", "stronger", "transfer"), {...: {...: a_score}}),
-    "images": a_number, "seed": a_number, "provenance": MADE}
+    "images": a_number, "seed": a_number, "provenance": MADE, **NETWORKS}
 KINDS = {  # of files that are of many networks: their shape, and a key that they have
-    "figures": (SHAPE, "table1"), "lens": (LENS, "scores"), "soundness": (SOUNDNESS, "stronger")}
+    "figures": (FIGURES, "table1"), "lens": (LENS, "scores"), "soundness": (SOUNDNESS, "stronger")}
 
 
 def misfit(value, shape, where: str = "") -> str:
