@@ -22,7 +22,6 @@ from frlib.registry import Registry
 
 SPLITS = ("train", "val", "test")
 DATASETS = Registry("dataset")  # {name: (reader, files)}, what `register` was given
-LISTED = "sha256:"  # how a `listing` starts
 
 
 @dataclass(frozen=True)
@@ -147,7 +146,7 @@ def listing(name: str, root: str | Path) -> str:
             digest.update(hashlib.sha256(path.read_bytes()).digest())
     else:
         return ""
-    return LISTED + digest.hexdigest()[:16]
+    return "sha256:" + digest.hexdigest()[:16]
 
 
 def to_float(images: Tensor) -> Tensor:

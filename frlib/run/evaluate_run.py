@@ -162,7 +162,7 @@ def _judged(config, label, identity, about, finished, redo, load) -> dict:
     identity, path = json.loads(text), result_path(config, label)
     if redo:
         set_aside(path)
-    if (found := stored(path, identity, config)) is not None:
+    if (found := stored(path, identity)) is not None:
         return found
     run = resolve(config.runs_dir) / config.preset_name / label / f"seed{config.seed}"
     work = run / "judge" / hashlib.sha256(text.encode()).hexdigest()[:12]

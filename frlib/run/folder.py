@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 
-from frlib import data
 from frlib.run.config import Config
 from frlib.run.files import atomic, read_json, read_tensors
 from frlib.run.places import resolve
@@ -99,8 +98,7 @@ def refuse_another(run: Run, facts: dict) -> None:
               **read_json(path)}
     wanted = as_stored({**run.config.group("train"), **facts})
     differing = [f"{k} = {stored.get(k)!r} there, {v!r} asked for" for k, v in wanted.items()
-                 if stored.get(k) != v and k not in ("numerics", "own_code")
-                 and not (k == "data_files" and _same_images(run, stored.get(k)))]
+                 if stored.get(k) != v and k not in ("numerics", "own_code")]
     if differing:
         raise RuntimeError(f"{run.dir} holds a run with other settings ({'; '.join(differing)}); "
                            "choose another runs_dir, or move it aside with --redo")
@@ -115,15 +113,6 @@ def refuse_another(run: Run, facts: dict) -> None:
         if not run.finished:
             raise RuntimeError(f"{told}, and it cannot go on with other code")
         log.warning("%s", told)
-
-
-def _same_images(run: Run, listed: str) -> bool:
-    """Whether a finished run from before contents were listed has today's training images."""
-    if not run.finished or not listed or listed.startswith(data.LISTED):
-        return False
-    train = data.load(run.config.dataset, resolve(run.config.data_root), "train")
-    return read_json(run.dir / "finished.json").get("data") == \
-        train.take(run.config.train_size).checksum
 
 
 def as_stored(content: dict) -> dict:

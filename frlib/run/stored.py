@@ -23,19 +23,17 @@ def with_data(config: Config, identity: dict) -> dict:
     return {**identity, "data_files": files} if files else identity
 
 
-def stored(path: Path, identity: dict, config: Config | None = None) -> dict | None:
+def stored(path: Path, identity: dict) -> dict | None:
     """What is stored there, if it has this identity; None if nothing is.
 
     FileExistsError when it differs in more than "numerics" and "own_code", for which there is a
-    warning; what was judged before an own attack was registered stays as it is. config:
-    of a result whose images may have been listed by their names alone.
+    warning; what was judged before an own attack was registered stays as it is.
     """
     if not path.is_file():
         return None
     found = read_json(path)
     differing = [key for key in identity if key not in ("numerics", "own_code")
-                 and found.get(key) != identity[key]
-                 and not (key == "data_files" and config and _same_images(config, found))]
+                 and found.get(key) != identity[key]]
     if differing:
         raise FileExistsError(f"{path} exists and differs in {', '.join(differing)}; results "
                               "are never overwritten: move it aside with --redo, or choose "
@@ -56,12 +54,3 @@ def set_aside(path: Path) -> None:
         aside.parent.mkdir(exist_ok=True)
         path.rename(aside)
         log.warning("%s: moved to %s, to be computed again", path, aside)
-
-
-def _same_images(config: Config, found: dict) -> bool:
-    """Whether a result from before contents were listed is one of today's test images."""
-    listed = found.get("data_files")
-    if not listed or listed.startswith(data.LISTED):
-        return False
-    test = data.load(config.dataset, resolve(config.data_root), "test")
-    return found["data"]["test"] == test.take(config.judge_images).checksum
