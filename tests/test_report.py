@@ -209,6 +209,33 @@ def test_the_first_page_is_made_of_verdicts(good):
     assert "Nothing of preset smoke was run; neither was WRN-34-10." in empty
 
 
+def test_a_claim_about_the_regulariser_is_judged_as_released_too_where_that_was_run(good):
+    assert first_page.as_released("mini", good) == ""
+    assert not any(row["released"] for row in first_page.forest("mini", good))
+    late = "@fr_transform=batch-class,fr_start_epoch=11"
+    good[f"at-fr{late}"] = {0: result("at-fr", pgd20=60, aa=35, clean=120)}
+    good["at-fr@fr_start_epoch=11"] = {0: result("at-fr", pgd20=1)}  # another reading
+    good["small-only"] = {0: result("at", pgd20=1)}
+    rows = cells(book_tables.claims("mini", good))
+    again = {row[0].partition(",")[0]: row for row in rows if "as its code was released" in row[0]}
+    assert list(again) == ["C6", "C7", "C8", "C16"]  # for the others the average is missing
+    assert again["C6"][2].startswith("AT-FR: 30.0 < AT: 40.0, -10.0 [")
+    assert again["C6"][3] == "**contradicted**" and again["C8"][3] == "**reproduced**"
+    good[f"at-fr-swa{late}"] = {0: result("at-fr-swa", pgd20=120, last=120, aa=80, clean=125)}
+    text = first_page.as_released("mini", good)
+    assert re.search("of 8 claims about it .* contradicted .the regulariser raises acc", text)
+    assert text in first_page.counted("mini", good) and text in first_page.sentences("mini", good)
+    row, = (row for row in first_page.forest("mini", good) if "under PGD-20" in row["text"])
+    assert row["verdict"] == "reproduced" and row["ours"][0] == pytest.approx(15)
+    assert row["released"]["verdict"] == "contradicted"
+    assert row["released"]["ours"][0] == pytest.approx(-10)
+    assert "as released -10.0, from" in first_page.in_words([row])
+    assert "C6, the regulariser as its code was released" in book_tables.claims_html(
+        "mini", good, ["C6"])
+    del good["at"]
+    assert first_page.as_released("mini", good).startswith("With the regulariser")  # C10 alone
+
+
 def test_the_worst_comparison_stands_in_the_picture(good):
     good |= {rival: {0: result(rival, aa=aa)} for rival, aa in
              (("trades", 60), ("mart", 70), ("at-awp", 65))}

@@ -25,6 +25,7 @@ from frlib.publish.claims import (
     find,
     paper,
     reasoned,
+    released,
 )
 from frlib.publish.first_page import FOREST, headline, picture, verdicts
 from frlib.publish.markup import NONE, chance, html_table, myst_table, points
@@ -279,11 +280,20 @@ def claims(preset: str, results: dict, larger: dict | None = None) -> str:
             used[name] = found
             row[2] = f"preset {name}: {row[2]}"
         rows.append(row)
+        if other := released(statement, preset, results, larger or {}):
+            rows.append(_as_released(statement, *other, preset, "**{}**"))
     setting = " ".join(_setting(name, found) for name, found in {**used, preset: results}.items())
     return myst_table(
         preset, "claims", "The paper's claims: both sides of each comparison, accuracies and "
         "shares in %, and their difference in points with its 95 % interval (roughness: in its own "
         f"unit). {setting}", CLAIMS, rows, "claims", "34 14 34 18")
+
+
+def _as_released(statement: dict, name: str, found: dict, preset: str, form: str) -> list[str]:
+    """The row of a statement again, with the regulariser as released."""
+    (_, theirs, ours, told), = _claims([statement], found, form)
+    return [f"{statement['id']}, the regulariser as its code was released", theirs,
+            f"preset {name}: " * (name != preset) + ours, told]
 
 
 def claims_html(preset: str, results: dict, ids, labels: dict | None = None) -> str:
@@ -298,7 +308,12 @@ def claims_html(preset: str, results: dict, ids, labels: dict | None = None) -> 
     other = [f"{titles.get(m, m)} is {labels[m]}" for m in dict.fromkeys(named)
              if labels and labels.get(m, m) != m]
     told = f" In these verdicts {', '.join(other)}." if other else ""
-    return html_table(preset, CLAIMS, _claims(statements, results), classes="claims",
+    rows = []
+    for statement in statements:
+        rows += _claims([statement], results)
+        if again := released(statement, preset, results, {}):
+            rows.append(_as_released(statement, *again, preset, "{}"))
+    return html_table(preset, CLAIMS, rows, classes="claims",
                       caption=f"Accuracies in %. {_setting(preset, results)}{told}")
 
 

@@ -15,10 +15,12 @@ import yaml
 from frlib.publish import comparable
 from frlib.publish.statistics import LEVEL, paired_interval, rank_test, sign_flip
 from frlib.run.files import unpack_flags
+from frlib.run.labels import split
 
 VERDICTS = ("reproduced", "contradicted", "smaller than published", "cannot be decided here",
             "not run")
 REPRODUCED, CONTRADICTED, SMALLER, UNDECIDED, NOT_RUN = VERDICTS
+REGULARISED_ROWS = ("at-fr", "at-fr-swa")  # of Table 2: equation 2, unless a label says another
 TABLE1_METHOD = {"natural": "natural", "robust": "at"}
 ENERGY = ("low", "middle", "high")  # the bands of a result's "shares", in their order
 
@@ -158,6 +160,36 @@ def deciding(statement: dict, preset: str, results: dict, larger: dict) -> tuple
         if verdict(statement, larger[name]) != NOT_RUN:
             return name, larger[name]
     return preset, results
+
+
+def names_regulariser(statement: dict) -> bool:
+    """Whether a statement compares AT-FR or its average."""
+    test = statement["test"]
+    return bool({test.get("greater"), *test.get("than", [])} & set(REGULARISED_ROWS))
+
+
+def as_released(results: dict) -> dict:
+    """The results with AT-FR, and its average, as the released code has the regulariser: its
+    transform, over batch and classes, from a later epoch on. Without either where it was not run.
+    """
+    found = {label: seeds for label, seeds in results.items() if label not in REGULARISED_ROWS}
+    for label, seeds in results.items():
+        method, changes = split(label)
+        changed = dict(change.split("=", 1) for change in changes)
+        if method in REGULARISED_ROWS and changed.keys() == {"fr_transform", "fr_start_epoch"} \
+                and changed["fr_transform"] == "batch-class":
+            found[method] = seeds
+    return found
+
+
+def released(statement: dict, preset: str, results: dict, larger: dict) -> tuple | None:
+    """`deciding` with the regulariser as released: (preset, results) in which AT-FR is that one;
+    None for a statement that is not about it, and where it was not run."""
+    if not names_regulariser(statement):
+        return None
+    found = deciding(statement, preset, as_released(results),
+                     {name: as_released(other) for name, other in larger.items()})
+    return None if verdict(statement, found[1]) == NOT_RUN else found
 
 
 def apart() -> tuple[str, ...]:

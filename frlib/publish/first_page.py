@@ -12,11 +12,13 @@ from frlib.publish.claims import (
     REPRODUCED,
     SMALLER,
     UNDECIDED,
+    VERDICTS,
     deciding,
     evidence,
     find,
     paper,
     reasoned,
+    released,
 )
 from frlib.publish.markup import SMOKE, SMOKE_MARK
 from frlib.run.labels import split
@@ -68,7 +70,27 @@ def counted(preset: str, results: dict, larger: dict | None = None) -> str:
         told.append(f"{counts[UNDECIDED]} cannot be decided at this scale: {_reasons(found)}")
     if counts[NOT_RUN]:
         told.append(f"{_are(counts[NOT_RUN])} not run")
+    told += [again] if (again := as_released(preset, results, larger)) else []
     return ". ".join(told) + "."
+
+
+def as_released(preset: str, results: dict, larger: dict | None = None) -> str:
+    """What becomes of the claims about the regulariser if it is as released; "" if not run so."""
+    found = [(s, reasoned(s, other[1])[0]) for s in paper()["statements"]
+             if (other := released(s, preset, results, larger or {}))]
+    if not found:
+        return ""
+
+    def those(verdict):
+        chosen = [s for s, told in found if told == verdict]
+        named = "; ".join(s["headline"] for s in chosen if "headline" in s)
+        count = len(chosen) if verdict == UNDECIDED else _are(len(chosen))  # "4 cannot be ..."
+        return f"{count} {verdict}" + f" ({named})" * bool(named)
+
+    verdicts = dict.fromkeys(told for _, told in sorted(
+        found, key=lambda pair: VERDICTS.index(pair[1])))
+    return (f"With the regulariser as its code was released, which is not equation 2, of "
+            f"{len(found)} claims about it {', '.join(map(those, verdicts))}")
 
 
 def sentences(preset: str, results: dict, larger: dict | None = None) -> str:
@@ -93,7 +115,8 @@ def sentences(preset: str, results: dict, larger: dict | None = None) -> str:
                                those(SMALLER, "smaller than published", "")])),
         f"**What cannot be decided at this scale.** {_are(undecided)} open: "
         f"{_reasons(found.values())}." if undecided else "",
-        those(NOT_RUN, "not run")]))
+        those(NOT_RUN, "not run"),
+        f"**As released.** {again}." if (again := as_released(preset, results, larger)) else ""]))
 
 
 def _mark(preset: str) -> str:
@@ -162,23 +185,36 @@ def _all(dataset: str) -> str:
 def forest(preset: str, results: dict, larger: dict | None = None) -> list[dict]:
     """The claims with a headline as `plots.forest` takes them; of several comparisons the worst.
 
-    A claim that another preset decides than most of them names it.
+    A claim that another preset decides than most of them names it. "released": the same of the
+    regulariser as released, ("ours", "verdict"), None where it was not run.
     """
     chosen = [(s, *deciding(s, preset, results, larger or {})) for s in paper()["statements"]
               if "headline" in s]
     usual = Counter(name for _, name, _ in chosen).most_common(1)[0][0]
     rows = []
-    for statement, name, results in chosen:
-        found = [c for c in evidence(statement, results) if c]
-        verdict, _ = reasoned(statement, results)
-        worst = min(found, key=lambda c: c["left"] - c["right"], default=None)
-        printed = statement["paper"]
+    for statement, name, found in chosen:
+        worst, verdict = _worst(statement, found)
+        printed, again = statement["paper"], released(statement, preset, results, larger or {})
         size = worst["paper"] if worst else printed[0] - printed[1] if printed else None
         told = statement["headline"] + f" ({name})" * (name != usual)
         rows.append({"text": told, "paper": size, "verdict": verdict,
-                     "ours": (worst["left"] - worst["right"], *worst["interval"])
-                     if worst and verdict != NOT_RUN else None})
+                     "ours": _difference(worst) if worst and verdict != NOT_RUN else None,
+                     "released": None})
+        if again:
+            worst, verdict = _worst(statement, again[1])
+            rows[-1]["released"] = {"ours": _difference(worst), "verdict": verdict}
     return rows
+
+
+def _worst(statement: dict, results: dict) -> tuple[dict | None, str]:
+    """The comparison of a statement that comes out worst, None for none; and the verdict."""
+    found = [c for c in evidence(statement, results) if c]
+    return min(found, key=lambda c: c["left"] - c["right"], default=None), \
+        reasoned(statement, results)[0]
+
+
+def _difference(comparison: dict) -> tuple[float, float, float]:
+    return comparison["left"] - comparison["right"], *comparison["interval"]
 
 
 def in_words(rows: list[dict]) -> str:
@@ -188,6 +224,9 @@ def in_words(rows: list[dict]) -> str:
         theirs = "prints none" if row["paper"] is None else f"{row['paper']:+.1f}"
         ours = "{:+.1f}, from {:+.1f} to {:+.1f}".format(*row["ours"]) if row["ours"] else NOT_RUN
         told.append(f"{row['text']}: paper {theirs}, ours {ours}, {row['verdict']}")
+        if row["released"]:
+            told[-1] += ", as released {:+.1f}, from {:+.1f} to {:+.1f}, {}".format(
+                *row["released"]["ours"], row["released"]["verdict"])
     return html.escape("Forest plot of differences in points. " + "; ".join(told) + ".",
                        quote=False)
 

@@ -351,33 +351,45 @@ def effects(table, *, title=None, mark=None) -> Figure:
 def forest(rows, *, title=None, mark=None) -> Figure:
     """Claims as differences: the paper's as a diamond, ours as a point with its 95 % interval.
 
-    rows: [{"text", "paper", "ours", "verdict"}], in points; paper is a number or None, ours
-    (difference, low, high) or None where it was not run. Right of 0 the claim holds.
+    rows: [{"text", "paper", "ours", "verdict", "released"}], in points; paper is a number or None,
+    ours (difference, low, high) or None where it was not run; released, {"ours", "verdict"} or
+    None, is the same claim with the regulariser as released. Right of 0 the claim holds.
     """
     _need(rows)
     fig, axes = _figure(0.7 + 0.33 * len(rows), width=9)
     ax = axes[0, 0]
+
+    def ours(difference, place, mark, color):
+        value, low, high = difference
+        ax.errorbar([value], [place], xerr=np.clip([[value - low], [high - value]], 0, None),
+                    fmt=mark, capsize=3, color=color, markersize=6)
+
     for place, row in enumerate(rows):
         if row["paper"] is not None:
-            ax.plot(row["paper"], place - 0.15, "D", color=COLORS[1], markersize=6)
+            ax.plot(row["paper"], place - 0.2, "D", color=COLORS[1], markersize=6)
+        if row["released"]:
+            ours(row["released"]["ours"], place + 0.3, "s", COLORS[2])
         if row["ours"] is None:
-            ax.text(0, place + 0.15, " not run", va="center", fontsize=9, color=GREY)
-            continue
-        value, low, high = row["ours"]
-        ax.errorbar([value], [place + 0.15], xerr=np.clip([[value - low], [high - value]], 0, None),
-                    fmt="o", capsize=3, color=COLORS[0], markersize=6)
+            ax.text(0, place + 0.1, " not run", va="center", fontsize=9, color=GREY)
+        else:
+            ours(row["ours"], place + 0.05, "o", COLORS[0])
     ax.plot([], [], "o", color=COLORS[0], label="ours, 95 % interval")
+    if any(row["released"] for row in rows):
+        ax.plot([], [], "s", color=COLORS[2], label="ours, regulariser as released")
     ax.plot([], [], "D", color=COLORS[1], markersize=6, label="paper")
     ax.axvline(0, color=GREY, lw=1)
     ax.set_yticks(range(len(rows)), ["\n".join(textwrap.wrap(row["text"], 46)) for row in rows],
                   fontsize=9)
     for place, row in enumerate(rows):
-        ax.text(1.02, place, "\n".join(textwrap.wrap(row["verdict"], 16)), va="center", fontsize=9,
-                weight="bold", transform=ax.get_yaxis_transform())
+        told = textwrap.wrap(row["verdict"], 24 if any(r["released"] for r in rows) else 16)
+        if row["released"]:
+            told += textwrap.wrap(f"released: {row['released']['verdict']}", 32)
+        ax.text(1.02, place, "\n".join(told), va="center", fontsize=9, weight="bold",
+                transform=ax.get_yaxis_transform())
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.grid(axis="y", visible=False)
     ax.set_xlabel("difference in points; right of 0: as the paper says")
-    ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, frameon=False, fontsize=9)
+    ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, frameon=False, fontsize=9)
     return _finish(fig, title, mark)
 
 
