@@ -201,7 +201,7 @@ def test_the_first_page_is_made_of_verdicts(good):
     assert "smaller than published: the regulariser raises accuracy under PGD-20" in text
     counted = first_page.counted("mini", good)
     assert "2 smaller than published. 1 is contradicted: the regulariser raises accuracy" in counted
-    assert "1 cannot be decided at this scale: no late fall of robust accuracy" in counted
+    assert "1 cannot be decided at this scale." in counted
     assert "1 are open" not in text and "1 is open: no late fall of robust" in text
     empty = first_page.headline("smoke", {})
     assert f"Of the paper's {len(STATEMENTS)} claims none is reproduced" in empty
@@ -224,7 +224,9 @@ def test_a_claim_about_the_regulariser_is_judged_as_released_too_where_that_was_
     good[f"at-fr-swa{late}"] = {0: result("at-fr-swa", pgd20=120, last=120, aa=80, clean=125)}
     text = first_page.as_released("mini", good)
     assert re.search("of 8 claims about it .* contradicted .the regulariser raises acc", text)
-    assert text in first_page.counted("mini", good) and text in first_page.sentences("mini", good)
+    assert text in first_page.sentences("mini", good)
+    assert re.search("as its code was released, 4 of the 8 claims about it are reproduced, 2 ",
+                     first_page.counted("mini", good))
     row, = (row for row in first_page.forest("mini", good) if "under PGD-20" in row["text"])
     assert row["verdict"] == "reproduced" and row["ours"][0] == pytest.approx(15)
     assert row["released"]["verdict"] == "contradicted"

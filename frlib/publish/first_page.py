@@ -67,17 +67,27 @@ def counted(preset: str, results: dict, larger: dict | None = None) -> str:
     if against:
         told.append(f"{_are(counts[CONTRADICTED])} contradicted: {against}")
     if counts[UNDECIDED]:
-        told.append(f"{counts[UNDECIDED]} cannot be decided at this scale: {_reasons(found)}")
+        told.append(f"{counts[UNDECIDED]} cannot be decided at this scale")
     if counts[NOT_RUN]:
         told.append(f"{_are(counts[NOT_RUN])} not run")
-    told += [again] if (again := as_released(preset, results, larger)) else []
+    again = [verdict for _, verdict in _released(preset, results, larger)]
+    if again:
+        against = again.count(CONTRADICTED) or "none"
+        told.append("With the regulariser as its code was released, "
+                    f"{again.count(REPRODUCED) or 'none'} of the {len(again)} claims about it are "
+                    f"reproduced, {against} contradicted")
     return ". ".join(told) + "."
+
+
+def _released(preset: str, results: dict, larger: dict | None) -> list[tuple[dict, str]]:
+    """The statements about the regulariser that were run with it as released, and the verdicts."""
+    found = [(s, released(s, preset, results, larger or {})) for s in paper()["statements"]]
+    return [(s, reasoned(s, other[1])[0]) for s, other in found if other]
 
 
 def as_released(preset: str, results: dict, larger: dict | None = None) -> str:
     """What becomes of the claims about the regulariser if it is as released; "" if not run so."""
-    found = [(s, reasoned(s, other[1])[0]) for s in paper()["statements"]
-             if (other := released(s, preset, results, larger or {}))]
+    found = _released(preset, results, larger)
     if not found:
         return ""
 
