@@ -53,10 +53,11 @@ def main(arguments: list[str] | None = None) -> int:
     given = _parse(arguments)
     cost.settle(given.threads)
     test = data.load(given.dataset, resolve(given.data_root), "test").take(given.images)
-    x, y = test.x, test.labels
+    x, y = test.to(given.device).x, test.labels.to(given.device)
     first = settings("at", given.seeds[0], "float32", given)
     keys = ("model", "train_size", "epochs", "batch_size", "eps", "step_size", "steps")
-    about = {"provenance": provenance(), "bfloat16": "native" if native() else "emulated",
+    about = {"provenance": provenance(given.device),
+             "bfloat16": "native" if native(given.device) else "emulated",
              "setting": {**{key: getattr(first, key) for key in keys}, "dataset": given.dataset,
                          "images": len(y), "attack_steps": given.attack_steps,
                          "data": test.checksum}}
@@ -92,32 +93,37 @@ def _parse(arguments):
     add("--seeds", type=int, nargs="+", default=(0, 1, 2), help="of the trainings (0 1 2)")
     add("--images", type=int, default=1000, help="test images attacked (default 1000)")
     add("--attack-steps", type=int, default=10, help="of the attack that judges (default 10)")
-    add("--threads", type=int, default=1, help="of torch (default 1)")
+    add("--device", choices=("cpu", "cuda"), default="cpu")
+    add("--threads", type=int, default=1, help="of torch on the CPU (default 1)")
     add("--preset", default=str(HERE / "precision.yaml"), help="settings of the trainings")
     add("--runs-dir", default="runs/precision", help="where trainings are kept (runs/precision)")
-    add("--out", type=Path, default=HERE / "precision.json", help="benchmarks/precision.json")
+    add("--out", type=Path, help="benchmarks/precision.json, or precision-cuda.json there")
     given = parser.parse_args(arguments)
     for name in ("images", "attack_steps", "threads"):
         if getattr(given, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1")
+    if given.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch sees no GPU")
+    name = "precision.json" if given.device == "cpu" else "precision-cuda.json"
+    given.out = given.out or HERE / name
     given.dataset = "cifar10" if given.data_root else "digits"
     given.data_root = given.data_root or "data"
     return given
 
 
-def native() -> bool:
-    return fast.has_bfloat16("cpu")
+def native(device: str) -> bool:
+    return fast.has_bfloat16(device)
 
 
-def bfloat16():
-    """A context for work in bfloat16 on this CPU."""
-    return nullcontext() if native() else Emulated()
+def bfloat16(device: str):
+    """A context for work in bfloat16 on this device."""
+    return nullcontext() if native(device) else Emulated()
 
 
 def settings(method: str, seed: int, precision: str, given):
     """A training of its own for each precision: in one folder the second would be the first's."""
     return config.load(given.preset, method=method, seed=seed, model=given.model,
-                       dataset=given.dataset, data_root=given.data_root, device="cpu",
+                       dataset=given.dataset, data_root=given.data_root, device=given.device,
                        train_size=given.train_size, epochs=given.epochs, threads=given.threads,
                        precision=precision, runs_dir=f"{given.runs_dir}/{precision}")
 
@@ -126,11 +132,12 @@ def network(method: str, seed: int, precision: str, given):
     """(network at the end of its training, settings); trained now, or by an earlier call."""
     own, half = settings(method, seed, precision, given), precision == "bfloat16"
     with patch.object(fast, "has_bfloat16", lambda device: half), \
-            bfloat16() if half else nullcontext():
+            bfloat16(given.device) if half else nullcontext():
         run = train.train(own)
     classes = len(data.load(given.dataset, resolve(given.data_root), "test").classes)
     model = models.create(own.model, num_classes=classes)
-    return models.load_checkpoint(model, run.checkpoint("last")).eval(), own
+    model = models.load_checkpoint(model, run.checkpoint("last"))
+    return model.to(given.device).eval(), own
 
 
 def attacked(x, y, given):
@@ -156,8 +163,8 @@ def attacked(x, y, given):
 def path(model, x, y, *, precision: str, **given) -> list[torch.Tensor]:
     """The images at every step of PGD, from its start to its end; batches start from one seed."""
     frozen, found = fast.freeze(model, precision=precision), []
-    generator = torch.Generator().manual_seed(0)
-    with bfloat16() if precision == "bfloat16" else nullcontext():
+    generator = torch.Generator(x.device).manual_seed(0)
+    with bfloat16(x.device.type) if precision == "bfloat16" else nullcontext():
         for bx, by in zip(x.split(BATCH), y.split(BATCH), strict=True):
             seen = []
 
@@ -187,10 +194,10 @@ def inner(x, y, given):
                              "two steps": 3}.items():
             precision = "float32" if passes is None else "bfloat16"
             frozen = fast.freeze(model, precision=precision, exact=passes or 0)
-            generator, total = torch.Generator().manual_seed(0), 0.0
+            generator, total = torch.Generator(x.device).manual_seed(0), 0.0
             step = config.load(given.preset, method="trades", steps=steps, eps=own.eps,
                                step_size=max(2.5 / steps, 1 / 4) * own.eps)
-            with bfloat16() if passes is not None else nullcontext():
+            with bfloat16(x.device.type) if passes is not None else nullcontext():
                 for bx, by in zip(x.split(BATCH), y.split(BATCH), strict=True):
                     frozen.passes = 0
                     x_adv = methods.pgd_on_kl(frozen, bx, by, step, generator)
@@ -206,7 +213,7 @@ def trained(x, y, given):
         found, flags = {}, {}
         for precision in fast.PRECISIONS:
             model, own = network("at", seed, precision, given)
-            exact, generator = fast.freeze(model), torch.Generator().manual_seed(0)
+            exact, generator = fast.freeze(model), torch.Generator(x.device).manual_seed(0)
             clean = evaluate.correct(exact, x, y)
             flags[precision] = evaluate.robust(exact, x, y, lambda m, x, y: attacks.pgd(
                 m, x, y, eps=own.eps, step_size=own.eps / 4, steps=given.attack_steps,  # noqa: B023

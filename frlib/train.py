@@ -201,7 +201,7 @@ def precision(settings, device: str) -> dict[str, str]:
     """What the passes of attack and update compute in: {"attack_precision": ..., "update_..."}.
 
     All else is float32: images, losses, weights, and what BatchNorm keeps. An attack in train mode
-    moves BatchNorm, so it stays float32, as does the update on a GPU, where it was not measured.
+    moves BatchNorm, so it stays float32.
     ValueError when bfloat16 is asked for and the device would emulate it.
     """
     asked, there = settings.precision, fast.has_bfloat16(device)
@@ -211,7 +211,7 @@ def precision(settings, device: str) -> dict[str, str]:
     half = asked == "bfloat16" or asked == "auto" and settings.fast and there
     in_eval = half and settings.attack_mode == "eval"
     return {"attack_precision": "bfloat16" if in_eval else "float32",
-            "update_precision": "bfloat16" if half and device == "cpu" else "float32"}
+            "update_precision": "bfloat16" if half else "float32"}
 
 
 def fast_copy(model: nn.Module, settings, device: str) -> fast.Frozen | None:

@@ -419,7 +419,7 @@ def test_a_gpu_attacks_a_compiled_copy_that_is_compiled_once(settings, monkeypat
 @pytest.mark.parametrize(("changes", "device", "there", "expected"), [
     ({}, "cpu", True, ("bfloat16", "bfloat16")),
     ({}, "cpu", False, ("float32", "float32")),
-    ({}, "cuda", True, ("bfloat16", "float32")),  # there the update was not measured
+    ({}, "cuda", True, ("bfloat16", "bfloat16")),
     ({"precision": "float32"}, "cpu", True, ("float32", "float32")),
     ({"precision": "bfloat16", "fast": False}, "cpu", True, ("bfloat16", "bfloat16")),
     ({"fast": False}, "cpu", True, ("float32", "float32")),  # the plain loop

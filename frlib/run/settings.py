@@ -120,7 +120,7 @@ class Settings:
     fast: bool = knob(True, "channels-last, BatchNorm folded while attacking; on a GPU also "
                       "compiled attacks; false: the plain loop", group="place")
     precision: str = knob("auto", "passes in training, scores are always float32; auto: bfloat16 "
-                          "where the processor has it; on a GPU for attacks alone", group="place",
+                          "where the processor has it", group="place",
                           choices=("auto", "float32", "bfloat16"))
 
     judge_eps: float = knob(8 / 255, "radius of the attacks that judge: the preset's eps, whatever "
