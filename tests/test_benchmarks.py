@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from frlib import attacks, data, evaluate, models
-from frlib.publish import speed_tables
+from frlib import attacks, data, evaluate, models, train
+from frlib.publish import curves_tables, speed_tables
 from frlib.run import config
 from frlib.run.files import read_json, unpack_flags, write_json
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+import curves  # noqa: E402
 import load  # noqa: E402
 import precision  # noqa: E402
 import published  # noqa: E402
@@ -191,12 +192,33 @@ def test_what_bfloat16_costs_reaches_the_book(tmp_path, monkeypatch):
     labels = [line["label"] for line in speed_tables.ascent(tmp_path)]
     assert labels == ["trades, float32", "trades, bfloat16"]
     assert "not run" in speed_tables.speed(tmp_path)
+    assert "-gpu" not in speed_tables.precision(tmp_path)
+    write_json(tmp_path / "precision-cuda.json", {"training": content["training"]})
+    *_, gpu = re.split("(?=```{list-table})", speed_tables.precision(tmp_path))
+    assert ":name: precision-training-gpu" in gpu and rows(gpu)[1:] == rows(trained)[1:]
+    assert speed_tables.precision(tmp_path).count("list-table") == 4
+
+
+def test_a_training_whose_weights_are_gone_still_has_its_curve(tmp_path, capsys):
+    (tmp_path / "tiny.yaml").write_text(TINY.replace("}", ", model: resnet8-16}"))
+    told = [str(tmp_path / "tiny.yaml"), "--runs-dir", str(tmp_path), "--out",
+            str(tmp_path / "curves.json")]
+    assert curves.main(told) == 1 and "no finished run" in capsys.readouterr().err
+    own = config.load(told[0], runs_dir=str(tmp_path), seed=3)
+    last = train.train(own).history[-1]
+    assert curves.main(told) == 0
+    table = curves_tables.curves(tmp_path)
+    (row,) = rows(table)[1:]
+    assert row[:2] == ["at", "3"] and row[2].startswith(f"{100 * last['test_clean']:.1f} [")
+    assert row[4].startswith(f"{100 * last['swa_test_clean']:.1f} [")
+    assert ":name: curves-tiny" in table
 
 
 @pytest.mark.parametrize(("name", "table", "text", "message"), [
     ("cpu", speed_tables.speed, '{"train": {"models": {"a": 1}}}', "not a benchmark file"),
     ("cpu", speed_tables.speed, '{"train"', "damaged JSON"),
     ("load", speed_tables.load, '{"runs": 2}', "not of benchmarks/load.py"),
+    ("curves", curves_tables.curves, '{"presets": {"a": 1}}', "not of benchmarks/curves.py"),
     ("precision", speed_tables.precision, '{"attacks": {"found": {"at": {}}}}',
      "not of benchmarks/precision.py")])
 def test_what_was_not_measured_says_so_and_a_wrong_file_is_named(tmp_path, name, table, text,

@@ -7,8 +7,7 @@ from frlib import attacks, data, fast, models, train
 from frlib.run import config
 
 pytestmark = [pytest.mark.gpu,
-              pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning"),  # of compiling
-              pytest.mark.filterwarnings("ignore:TensorFloat32:UserWarning"),  # left out on purpose
+              pytest.mark.filterwarnings("default"),  # compiling warns, of what is no fault
               pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
 

@@ -20,7 +20,7 @@ NAMES = {"claims": "claims", "table1": "our-table1",
          "precision": "precision-attacks",
          "follow_up": "follow-up",
          "ablations": "ablations", "settings": "settings", "costs": "costs",
-         "preset_costs": "preset-costs", "load": "load"}
+         "preset_costs": "preset-costs", "load": "load", "curves": "curves"}
 OURS = {"claims", "table1", "table2", "readings", "ablations", "settings",
         "costs", "provenance"}  # of a preset's results
 MADE = {"commit": "0123456789abcdef", "dirty": True, "versions": {"torch": "2.11.0"},

@@ -27,6 +27,7 @@ from frlib.publish.claims import (
     reasoned,
     released,
 )
+from frlib.publish.curves_tables import curves
 from frlib.publish.first_page import FOREST, headline, picture, verdicts
 from frlib.publish.markup import NONE, chance, html_table, myst_table, points
 from frlib.publish.result_format import KINDS, SHAPE, misfit, other_images
@@ -497,7 +498,7 @@ DECIDED = (headline, verdicts, claims, settings, provenance)  # and the presets 
 OURS = (badge, headline, verdicts, claims, table1, table2, readings, ablations, settings, costs,
         provenance)
 PAGES = (*(make.__name__ for make in PAPER + OURS), "follow_up", "speed", "precision",
-         "load", "preset_costs")
+         "load", "curves", "preset_costs")
 
 
 def _before(preset: str) -> tuple[str, ...]:
@@ -513,8 +514,8 @@ def _apart(preset: str) -> tuple[str, ...]:
 def write_pages(out: str | Path, preset: str, *folders: str | Path) -> None:
     """Write the tables of a preset, those of PAGES, as `out`/<name>.md, each atomically.
 
-    Those of `speed`, `precision` and `load` belong to no preset: they are made of the root's
-    benchmarks/*.json, and so is a figure, precision.svg, where there is one to draw.
+    Those of `speed`, `precision`, `load` and `curves` belong to no preset: they are made of the
+    root's benchmarks/*.json, and so is a figure, precision.svg, where there is one to draw.
     Copies of the results themselves go to `out`/extra, which the book takes to its root.
     """
     measured = project_root() / "benchmarks"
@@ -529,7 +530,7 @@ def write_pages(out: str | Path, preset: str, *folders: str | Path) -> None:
 
     made = [*(make() for make in PAPER), *map(page, OURS),
             follow_up(others), speed(measured),
-            precision(measured), load(measured),
+            precision(measured), load(measured), curves(measured),
             preset_costs({name: collect(name, *folders) for name in shipped()})]
     for name, text in zip(PAGES, made, strict=True):
         with atomic(Path(out) / f"{name}.md") as temporary:

@@ -13,6 +13,7 @@ from frlib.run.files import read_json
 LOOPS = {"published": "published", "channels-last": "channels-last", "tensors": "image tensors",
          "ours": "ours"}  # of benchmarks/speed.py
 BOTH = ("float32", "bfloat16")
+OTHERS = ("precision", "precision-cuda", "curves")  # files that speed.py did not write
 FIRST = {"all": "all", "none": "none", "clean": "the clean images'", "first step": "and step 1",
          "two steps": "and step 2"}  # of TRADES' attack, the passes in float32
 
@@ -33,7 +34,8 @@ def speed(folder: str | Path) -> str:
     ValueError naming the file for damaged JSON or a file that benchmarks/speed.py did not write.
     """
     tables = []
-    for path in sorted(set(Path(folder).glob("*.json")) - {Path(folder) / "precision.json"}):
+    paths = (path for path in Path(folder).glob("*.json") if path.stem not in OTHERS)
+    for path in sorted(paths):
         content = read_json(path)
         try:
             tables += [make(path.stem, content[part]) for part, make in
@@ -72,19 +74,29 @@ def load(folder: str | Path) -> str:
 
 
 def precision(folder: str | Path) -> str:
-    """The tables of `folder`/precision.json, which benchmarks/precision.py writes, or "not run".
+    """The tables of `folder`/precision.json, which benchmarks/precision.py writes, or "not run";
+    then those of precision-cuda.json, of a GPU, as far as it was measured there.
 
     ValueError naming the file for damaged JSON or a file that it did not write.
     """
-    path = Path(folder) / "precision.json"
+    here, gpu = (Path(folder) / name for name in ("precision.json", "precision-cuda.json"))
+    return "\n".join([*_precision_of(here), *(_precision_of(gpu, "-gpu") if gpu.is_file() else [])])
+
+
+def _precision_of(path: Path, name: str = "") -> list[str]:
+    """The tables of one file; their names end in `name`. On the CPU, a part that is missing says
+    so."""
     content = read_json(path) if path.is_file() else {}
+    made = {"attacks": _attacks, "inner": _inner, "training": _trainings}
     try:
-        figure = [FIGURE] if "attacks" in content else []
-        return "\n".join([_attacks(content.get("attacks")), *figure,
-                          _inner(content.get("inner")), _trainings(content.get("training"))])
+        tables = {part: make(content.get(part), name) for part, make in made.items()
+                  if part in content or not name}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not of benchmarks/precision.py ({error!r}); measure again") \
             from error
+    if "attacks" in content and not name:
+        tables["attacks"] += f"\n{FIGURE}"
+    return list(tables.values())
 
 
 def ascent(folder: str | Path) -> list[dict]:
@@ -101,34 +113,34 @@ def _found(part: dict | None) -> dict:
     return part["found"] if part else {}
 
 
-def _attacks(part: dict | None) -> str:
-    rows = [[method, entry["clean"], *(entry["standing"][name] for name in BOTH),
-             entry["differing"], *(f"{entry['cross_entropy'][name][-1]:.4f}" for name in BOTH),
+def _attacks(part: dict | None, name: str) -> str:
+    rows = [[method, entry["clean"], *(entry["standing"][key] for key in BOTH),
+             entry["differing"], *(f"{entry['cross_entropy'][key][-1]:.4f}" for key in BOTH),
              f"{100 * entry['pixels']:.1f} %"]
             for method, entry in _found(part).items()]
     return myst_table(
-        None, "precision-attacks", "The same networks, attacked in both precisions from the same "
-        "starts and judged in float32: images that are right clean, and under the attack; images "
-        "whose verdict differs; the cross-entropy that the attack reaches; pixels that differ. "
-        + _measured(part), ["Network", "Clean", "float32", "bfloat16", "Differ",
-                               "Loss, float32", "Loss, bfloat16", "Pixels"],
+        None, f"precision-attacks{name}", "The same networks, attacked in both precisions from "
+        "the same starts and judged in float32: images that are right clean, and under the attack; "
+        "images whose verdict differs; the cross-entropy that the attack reaches; pixels that "
+        "differ. " + _measured(part), ["Network", "Clean", "float32", "bfloat16", "Differ",
+                                       "Loss, float32", "Loss, bfloat16", "Pixels"],
         rows or [[NOT_RUN, *[NONE] * 7]])
 
 
-def _inner(part: dict | None) -> str:
-    rows = [[steps, FIRST[name], f"{value:.5f}", f"{100 * (value / reached['all'] - 1):+.2f} %"]
+def _inner(part: dict | None, name: str) -> str:
+    rows = [[steps, FIRST[key], f"{value:.5f}", f"{100 * (value / reached['all'] - 1):+.2f} %"]
             for steps, reached in _found(part).items()
-            for name, value in reached.items()]
+            for key, value in reached.items()]
     return myst_table(
-        None, "precision-inner", "The divergence (KL) that the attack of TRADES reaches in float32 "
-        "and in bfloat16 against a network of its own, by the number of its steps and the passes "
-        "that stay in float32; judged in float32. " + _measured(part, "the attack"),
+        None, f"precision-inner{name}", "The divergence (KL) that the attack of TRADES reaches in "
+        "float32 and in bfloat16 against a network of its own, by the number of its steps and the "
+        "passes that stay in float32; judged in float32. " + _measured(part, "the attack"),
         ["Steps", "In float32", "KL", "Beside float32"],
         rows or [[NOT_RUN, *[NONE] * 3]])
 
 
-def _trainings(part: dict | None) -> str:
-    rows = [[seed, *(entry[name][key] for key in ("clean", "standing") for name in BOTH),
+def _trainings(part: dict | None, name: str) -> str:
+    rows = [[seed, *(entry[half][key] for key in ("clean", "standing") for half in BOTH),
              entry["bfloat16"]["standing"] - entry["float32"]["standing"]]
             for seed, entry in _found(part).items()]
     if len(rows) > 1:
@@ -136,9 +148,9 @@ def _trainings(part: dict | None) -> str:
         rows.append(["mean", *(f"{np.mean(column):.1f}" for column in columns[:-1]),
                      f"{np.mean(columns[-1]):+.1f} ± {np.std(columns[-1], ddof=1):.1f}"])
     return myst_table(
-        None, "precision-training", "The same adversarial training in both precisions, seed by "
-        "seed, judged in float32: images that are right clean and under the attack; the last "
-        "column is bfloat16 less float32, its mean with the standard deviation of the seeds. "
+        None, f"precision-training{name}", "The same adversarial training in both precisions, "
+        "seed by seed, judged in float32: images that are right clean and under the attack; the "
+        "last column is bfloat16 less float32, its mean with the standard deviation of the seeds. "
         + _measured(part), ["Seed", "Clean, float32", "bfloat16", "Attacked, float32",
                                "bfloat16", "Difference"], rows or [[NOT_RUN, *[NONE] * 5]])
 
