@@ -46,6 +46,11 @@ def test_controls_are_what_the_preset_lists_or_has():
     found = spectrum_views.controls(smoke, "mini", {})
     assert "at-fr@fr_lambda=0.42,fr_transform=none" in found
     assert not any("start_epoch" in label for label in found)
+    assert "at-fr@fr_lambda=0.005" not in found
+    assert spectrum_views.late_controls(smoke, "smoke", RESULTS) == ["at"]
+    late = spectrum_views.late_controls(smoke, "mini", {})
+    assert late[:2] == ["at", "at-fr@fr_start_epoch=11"] and len(late) == 4
+    assert all("fr_transform" in label and "start_epoch=11" in label for label in late[2:])
 
 
 def test_the_front_is_what_none_beats_on_both_axes():

@@ -41,14 +41,27 @@ def ratios_table(ratios: dict[str, dict[str, float]], preset: str) -> str:
 def controls(config: Config, name: str, results: dict) -> list[str]:
     """AT, AT-FR, and AT-FR under every other transform, at its own λ or another one: as far as the
     preset `name`, which may be the config's own, lists them or has results of them."""
+    return ["at", "at-fr", *(label for label, changed in _readings(config, name, results).items()
+                             if "fr_transform" in changed and "fr_start_epoch" not in changed)]
+
+
+def late_controls(config: Config, name: str, results: dict) -> list[str]:
+    """The same where the regulariser starts at a later epoch: AT, that AT-FR, and others."""
+    late = {label: changed for label, changed in _readings(config, name, results).items()
+            if "fr_start_epoch" in changed}
+    return ["at", *sorted(late, key=lambda label: "fr_transform" in late[label])]
+
+
+def _readings(config: Config, name: str, results: dict) -> dict[str, set]:
+    """{label: the settings that it changes} of AT-FR with changes in its regulariser alone."""
     preset = config if name == config.preset_name else load(name)
-    found = []
+    found = {}
     for label in dict.fromkeys([*preset.runs, *preset.ablations, *results]):
         method, changes = split(label)
         changed = {change.partition("=")[0] for change in changes}
-        if method == "at-fr" and changed in ({"fr_transform"}, {"fr_transform", "fr_lambda"}):
-            found.append(label)
-    return ["at", "at-fr", *found]
+        if method == "at-fr" and changed <= {"fr_transform", "fr_lambda", "fr_start_epoch"}:
+            found[label] = changed
+    return found
 
 
 # ---- the front of clean and robust accuracy
