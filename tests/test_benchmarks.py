@@ -211,7 +211,7 @@ def test_a_training_whose_weights_are_gone_still_has_its_curve(tmp_path, capsys)
     (row,) = rows(table)[1:]
     assert row[:2] == ["at", "3"] and row[2].startswith(f"{100 * last['test_clean']:.1f} [")
     assert row[4].startswith(f"{100 * last['swa_test_clean']:.1f} [")
-    assert ":name: curves-tiny" in table
+    assert ":name: curves-tiny" in table and "`" not in table.split("\n")[0][3:]  # else no fence
 
 
 @pytest.mark.parametrize(("name", "table", "text", "message"), [

@@ -45,7 +45,7 @@ def _table(preset: str, found: dict, head: list[str]) -> str:
     where = "; ".join(sorted({f"{m['device']}, torch {m['versions']['torch']}, "
                               f"commit {m['commit'][:7]}" for m in made}))
     return myst_table(
-        None, f"curves-{preset}", f"Preset `{preset}`: the last of "
+        None, f"curves-{preset}", f"Preset {preset}: the last of "
         f"{setting['epochs']} epochs, on the first {images:,} test images, in % with 95 % "
         f"intervals; without attack and under PGD-{setting['curve_steps']}, the network and the "
         f"average of its weights. The minutes are beside other trainings. {escaped(where)}.",
