@@ -3,7 +3,8 @@
     python benchmarks/curves.py resnet18 mini --runs-dir FOLDER
 
 Each row of a curve is an epoch's, as `frlib.train.epochs` gives it. They go to
-benchmarks/curves.json; `frlib.publish.curves_tables` makes tables of their last rows.
+benchmarks/curves.json, where other presets' stay; `frlib.publish.curves_tables` makes tables of
+their last rows.
 """
 
 import argparse
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from frlib.run import config
 from frlib.run.files import read_json, write_json
-from frlib.run.folder import open_run
+from frlib.run.folder import open_run, refuse_another
 from frlib.run.labels import parse_label
 from frlib.run.places import resolve
 
@@ -29,8 +30,10 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         bases = [config.load(preset, runs_dir=given.runs_dir) for preset in given.presets]
-        write_json(given.out, {"presets": {base.preset_name: of_preset(base) for base in bases}})
-    except (ValueError, OSError) as error:
+        before = read_json(given.out)["presets"] if given.out.is_file() else {}
+        found = {base.preset_name: of_preset(base) for base in bases}
+        write_json(given.out, {"presets": {**before, **found}})
+    except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"curves in {given.out}")
@@ -40,13 +43,14 @@ def main(arguments: list[str] | None = None) -> int:
 def of_preset(base: config.Config) -> dict:
     """{"setting", "runs": {label: {seed: {"history", "provenance"}}}} of what is finished there.
 
-    ValueError where nothing is.
+    ValueError where nothing is, RuntimeError for a run of other settings.
     """
     runs = {}
     for path in sorted((resolve(base.runs_dir) / base.preset_name).glob("*/seed*/finished.json")):
         label, seed = path.parent.parent.name, path.parent.name.removeprefix("seed")
         run = open_run(config.load(base.preset, runs_dir=base.runs_dir, seed=int(seed),
                                    **parse_label(label)))
+        refuse_another(run, {"numerics": read_json(run.dir / "config.json").get("numerics")})
         runs.setdefault(label, {})[seed] = {
             "history": run.history, "provenance": read_json(path)["provenance"]}
     if not runs:

@@ -131,8 +131,8 @@ def settings(method: str, seed: int, precision: str, given):
 def network(method: str, seed: int, precision: str, given):
     """(network at the end of its training, settings); trained now, or by an earlier call."""
     own, half = settings(method, seed, precision, given), precision == "bfloat16"
-    with patch.object(fast, "has_bfloat16", lambda device: half), \
-            bfloat16(given.device) if half else nullcontext():
+    emulated = bfloat16(given.device) if half else nullcontext()  # it asks, so before the patch
+    with patch.object(fast, "has_bfloat16", lambda device: half), emulated:
         run = train.train(own)
     classes = len(data.load(given.dataset, resolve(given.data_root), "test").classes)
     model = models.create(own.model, num_classes=classes)
@@ -160,6 +160,7 @@ def attacked(x, y, given):
                        "flags": {key: pack_flags(flag) for key, flag in flags.items()}}
 
 
+@evaluate.full_precision()
 def path(model, x, y, *, precision: str, **given) -> list[torch.Tensor]:
     """The images at every step of PGD, from its start to its end; batches start from one seed."""
     frozen, found = fast.freeze(model, precision=precision), []
@@ -178,6 +179,7 @@ def path(model, x, y, *, precision: str, **given) -> list[torch.Tensor]:
 
 
 @torch.no_grad()
+@evaluate.full_precision()
 def mean(loss, model, x, y) -> float:
     """The mean of loss(logits, y) -> (N,) in float32."""
     return torch.cat([loss(model(bx), by) for bx, by in
@@ -197,7 +199,8 @@ def inner(x, y, given):
             generator, total = torch.Generator(x.device).manual_seed(0), 0.0
             step = config.load(given.preset, method="trades", steps=steps, eps=own.eps,
                                step_size=max(2.5 / steps, 1 / 4) * own.eps)
-            with bfloat16(x.device.type) if passes is not None else nullcontext():
+            half = bfloat16(x.device.type) if passes is not None else nullcontext()
+            with evaluate.full_precision(), half:
                 for bx, by in zip(x.split(BATCH), y.split(BATCH), strict=True):
                     frozen.passes = 0
                     x_adv = methods.pgd_on_kl(frozen, bx, by, step, generator)

@@ -45,13 +45,6 @@ def autocast(device: str, precision: str):
     return torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16")
 
 
-def layout(device: str, precision: str) -> torch.memory_format:
-    """How weights lie in memory: channels-last, except for float32 on a GPU, where only products
-    of half precision are faster that way."""
-    as_made = device == "cuda" and precision == "float32"
-    return torch.contiguous_format if as_made else torch.channels_last
-
-
 def freeze(model, *, fast: bool = True, precision: str = "float32", exact: int = 0):
     """A copy of the model for attacks and evaluation: eval mode, no parameter gradients, fast.
 
@@ -68,10 +61,10 @@ class Frozen(nn.Module):
 
     While weights stand still, BatchNorm in eval mode is an affine map, so it is folded into the
     convolution before it (torch.fx finds the pairs); ReLUs work in place; weights are laid out
-    as `layout` says. Only the models of `frlib.models` are folded: tracing could fix another's
-    random numbers or branches. `fast=False` leaves all that out. precision "bfloat16" is
-    `autocast`: good enough for the sign of a gradient, not for a score. `exact` is how many passes
-    run in float32 all the same, counted from the last `refresh`.
+    channels-last. Only the models of `frlib.models` are folded: tracing could fix another's random
+    numbers or branches. `fast=False` leaves all that out. precision "bfloat16" is `autocast`:
+    good enough for the sign of a gradient, not for a score. `exact` is how many passes run in
+    float32 all the same, counted from the last `refresh`.
     """
 
     def __init__(self, model: nn.Module, *, fast: bool = True, precision: str = "float32",
@@ -84,8 +77,7 @@ class Frozen(nn.Module):
             if type(model) in (ResNet, WideResNet):
                 self.net, self.folded = _fold(self.net)
                 self.refresh(model)
-            device = next(self.net.parameters(), torch.empty(0)).device.type
-            self.net = self.net.to(memory_format=layout(device, precision))
+            self.net = self.net.to(memory_format=torch.channels_last)
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:

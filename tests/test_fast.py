@@ -124,11 +124,3 @@ def test_the_processor_is_asked(monkeypatch, asked, listing, expected):
         return listing
     monkeypatch.setattr(fast.Path, "read_text", read)
     assert asked("cpu") is expected
-
-
-@pytest.mark.parametrize(("device", "precision", "last"), [
-    ("cpu", "float32", True), ("cpu", "bfloat16", True),
-    ("cuda", "bfloat16", True), ("cuda", "float32", False)])
-def test_channels_come_last_where_that_is_faster(device, precision, last):
-    expected = torch.channels_last if last else torch.contiguous_format
-    assert fast.layout(device, precision) == expected

@@ -46,10 +46,16 @@ def controls(config: Config, name: str, results: dict) -> list[str]:
 
 
 def late_controls(config: Config, name: str, results: dict) -> list[str]:
-    """The same where the regulariser starts at a later epoch: AT, that AT-FR, and others."""
+    """AT, AT-FR by equation 2 from a later epoch on, and AT-FR under every other transform from
+    that epoch on; AT alone where no such run is listed or there."""
     late = {label: changed for label, changed in _readings(config, name, results).items()
             if "fr_start_epoch" in changed}
-    return ["at", *sorted(late, key=lambda label: "fr_transform" in late[label])]
+    first = next((label for label, changed in late.items() if changed == {"fr_start_epoch"}), None)
+    if first is None:
+        return ["at"]
+    start, = split(first)[1]
+    return ["at", first, *(label for label, changed in late.items()
+                           if "fr_transform" in changed and start in split(label)[1])]
 
 
 def _readings(config: Config, name: str, results: dict) -> dict[str, set]:
