@@ -195,6 +195,8 @@ def test_the_first_page_is_made_of_verdicts(good):
     assert "\n\n3 are not run, among them: both together beat TRADES, MART and AWP" in text
     assert "resnet8-32, 15 epochs on 8,000 training images of cifar10, 1 seed" in text
     assert "WRN-34-10, the network of the paper's Table 2, was not run." in text
+    more = {**good, "at": {0: good["at"][0], 1: result("at", seed=1)}}
+    assert "of cifar10, 1 to 2 seeds; judged on" in first_page.trained(more)
     good["at-fr"][0] = result("at-fr", pgd20=79, last=79, aa=10)
     text = first_page.sentences("mini", good)
     assert "1 is contradicted: the regulariser raises accuracy under AutoAttack." in text

@@ -178,11 +178,13 @@ def trained(results: dict) -> str:
         return ""
     networks = all_of(lambda c: c["model"])
     images = all_of(lambda c: f"{c['train_size']:,}" if c["train_size"] else _all(c["dataset"]))
-    seeds = len({seed for label in results for seed in find(results, label, "scores")})
+    counts = {len(seeds) for label in results if (seeds := find(results, label, "scores"))}
+    fewest, most = min(counts), max(counts)
+    seeds = f"{most} seed{'s' * (most > 1)}" if fewest == most else f"{fewest} to {most} seeds"
     tested = all_of(lambda c: f"{c['judge_images']:,}" if c["judge_images"] else "all")
     attacked = all_of(lambda c: f"{c['aa_images']:,}" if c["aa_images"] else "all")
     return (f"{networks}, {all_of(lambda c: c['epochs'])} epochs on {images} training images of "
-            f"{all_of(lambda c: c['dataset'])}, {seeds} seed{'s' * (seeds > 1)}; judged on "
+            f"{all_of(lambda c: c['dataset'])}, {seeds}; judged on "
             f"{tested} test images, {attacked} for AutoAttack")
 
 
