@@ -62,7 +62,7 @@ def accuracies(content) -> set[float]:
 
 def known() -> set[float]:
     """What a page may state: the paper's figures, accuracies and losses of results, means,
-    differences, and how strong each regulariser is."""
+    differences, how strong each regulariser is, and where a curve ends."""
     folder = REPO / "results"
     stored = [read_json(path) for path in folder.glob("*/*/seed*.json")]
     values = numbers(paper()).union(*map(accuracies, stored))
@@ -70,6 +70,10 @@ def known() -> set[float]:
                for loss in ("loss_ce", "loss_fr") if loss in row}
     strength = read_json(REPO / "benchmarks" / "strength.json")
     values |= numbers([strength["terms"], strength["ratios"]])
+    for preset in read_json(REPO / "benchmarks" / "curves.json")["presets"].values():
+        ends = [run["history"][-1] for seeds in preset["runs"].values() for run in seeds.values()]
+        values |= {100 * share for row in ends for name, share in row.items()
+                   if name.endswith(("_clean", "_pgd"))}
     values |= {abs(left - right) for left, right in
                (statement["paper"] for statement in paper()["statements"] if statement["paper"])}
     rows = list(paper()["table2"]["rows"].values())  # differences between rows, or two attacks
