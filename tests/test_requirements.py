@@ -27,6 +27,7 @@ def test_the_locked_releases_are_in_the_ranges_and_the_newest_that_made_a_result
         assert locked[name] in allowed, name
     made = [json.loads(path.read_text())["provenance"]["versions"]
             for path in (REPO / "results").glob("*/*/seed*.json")]
+    made = [found for found in made if found["python"].startswith("3.11.")]  # some are not for it
     for library in LIBRARIES if made else ():
         newest = max((versions[library] for versions in made), key=Version)
         assert locked[library] == newest.partition("+")[0], f"update constraints.txt: {library}"
