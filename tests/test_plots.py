@@ -118,3 +118,12 @@ def test_maps_share_a_scale_and_stand_at_their_frequencies():
     assert len({image.get_clim() for image in images}) == 1
     assert images[0].get_extent() == [-3, 3, 3, -5]  # row 0 is the frequency -4, at the top
     assert [ax.get_visible() for ax in fig.axes[:9]] == [True] * 7 + [False] * 2
+
+
+def test_long_names_in_the_legend_leave_the_panels_their_width():
+    share = (0.5, 0.4, 0.6)
+    names = [f"AT-FR-SWA, equation 2, from epoch {epoch}" for epoch in range(11, 21)]
+    fig = plots.frontier({attack: {name: {"": (share, share)} for name in names}
+                          for attack in ("PGD-20", "C&W")})
+    fig.draw_without_rendering()
+    assert all(ax.get_position().width > 0.7 for ax in fig.axes)

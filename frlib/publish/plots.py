@@ -546,11 +546,14 @@ def _legend(ax, drawn=None):
     """The legend below the panel, by default of what is drawn in it; drawn: {label: handle}."""
     handles, labels = (list(drawn.values()), list(drawn)) if drawn else \
         ax.get_legend_handles_labels()
-    columns = 3 if max(map(len, labels)) < 14 else 2
+    longest = max(map(len, labels))
+    columns = 3 if longest < 14 else 2
     ax.figure.set_figheight(ax.figure.get_figheight() + 0.2 * -(-len(labels) // columns))
     # borderaxespad counts in letter heights: the room of the tick labels and the axis label.
-    ax.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=4,
-              ncols=columns, frameon=False, handlelength=3.5)
+    small = longest > 28  # else two columns are wider than the figure, and panels shrink
+    ax.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0), frameon=False,
+              borderaxespad=5 if small else 4, ncols=columns, handlelength=3.5,
+              fontsize=8 if small else None)
 
 
 def _finish(fig, title, mark):
