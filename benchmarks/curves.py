@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         bases = [config.load(preset, runs_dir=given.runs_dir) for preset in given.presets]
-        before = read_json(given.out)["presets"] if given.out.is_file() else {}
+        before = read_json(given.out).get("presets", {}) if given.out.is_file() else {}
         found = {base.preset_name: of_preset(base) for base in bases}
         write_json(given.out, {"presets": {**before, **found}})
     except (ValueError, OSError, RuntimeError) as error:

@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     first = settings("at", given.seeds[0], "float32", given)
     keys = ("model", "train_size", "epochs", "batch_size", "eps", "step_size", "steps")
     about = {"provenance": provenance(given.device),
-             "bfloat16": "native" if native(given.device) else "emulated",
+             "bfloat16": "native" if fast.has_bfloat16(given.device) else "emulated",
              "setting": {**{key: getattr(first, key) for key in keys}, "dataset": given.dataset,
                          "images": len(y), "attack_steps": given.attack_steps,
                          "data": test.checksum}}
@@ -111,13 +111,9 @@ def _parse(arguments):
     return given
 
 
-def native(device: str) -> bool:
-    return fast.has_bfloat16(device)
-
-
 def bfloat16(device: str):
     """A context for work in bfloat16 on this device."""
-    return nullcontext() if native(device) else Emulated()
+    return nullcontext() if fast.has_bfloat16(device) else Emulated()
 
 
 def settings(method: str, seed: int, precision: str, given):
