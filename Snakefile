@@ -14,7 +14,7 @@ from pathlib import Path
 from shlex import quote
 
 from frlib.run import config as settings
-from frlib.publish import book_tables
+from frlib.publish import all_pages
 from frlib.run import evaluate_run, figures, presets, soundness
 from frlib.run.labels import parse_label, run_label
 from frlib.run.settings import PATHS
@@ -96,7 +96,7 @@ LENS = f"{RUNS}/results/{NAME}/lens/seed{SEED}.json"
 SOUNDNESS = f"{RUNS}/results/{NAME}/soundness/seed{SEED}.json"
 MEASURES = {"figures": figures.figures_settings(SETTINGS), "lens": figures.lens_settings(SETTINGS),
             "soundness": soundness.settings(SETTINGS)}
-GENERATED = [f"book/generated/{page}.md" for page in book_tables.PAGES]
+GENERATED = [f"book/generated/{page}.md" for page in all_pages.PAGES]
 # what else this machine has judged, as `make ablations` does: the pages are made anew for it
 OTHERS = [f"{path} {path.stat().st_mtime_ns}" for path in
           sorted(Path(RUNS, "results", NAME).glob("*/seed*.json"))

@@ -87,11 +87,11 @@ def main(arguments: list[str] | None = None) -> int:
             for file, checksum in export.export(settings, given.out)["files"].items():
                 print(f"{checksum}  {file}")
         elif given.step == "report":
-            from frlib.publish import book_tables, claims, notebook_views
+            from frlib.publish import all_pages, claims, notebook_views
 
             every_row = list(claims.paper()["table2"]["rows"])
             name, _ = notebook_views.shown(settings, needed=every_row)
-            book_tables.write_pages(resolve(given.out or "book/generated"), name,
+            all_pages.write_pages(resolve(given.out or "book/generated"), name,
                                resolve(given.runs_dir) / "results",
                                project_root() / "results")
         else:
@@ -107,14 +107,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run_sweep(base, vary, seeds: list[int], jobs: int) -> None:
     """Make every result of a sweep by the pipeline, then write and print its table as CSV."""
-    from frlib.publish import book_tables, comparison
+    from frlib.publish import comparison
+    from frlib.publish.collected import collect
 
     wanted = sweep.labels(base, sweep.parse_vary(vary))
     command = sweep.pipeline(base, wanted, seeds, jobs=jobs)
     if subprocess.run(command, cwd=project_root()).returncode:
         raise RuntimeError("the sweep has not finished; the same command goes on with it")
     folder = resolve(base.runs_dir) / "results"
-    found = book_tables.collect(base.preset_name, folder)
+    found = collect(base.preset_name, folder)
     found = {label: {seed: result for seed, result in found[label].items() if seed in seeds}
              for label in wanted}
     path = folder / base.preset_name / f"sweep-{base.result_label}.csv"

@@ -9,6 +9,7 @@ import yaml
 
 from frlib.publish import book_tables, claims, comparison
 from frlib.publish.claims import paper
+from frlib.publish.collected import collect
 from frlib.run import config
 from frlib.run.files import read_json
 from frlib.run.settings import FIELDS
@@ -79,7 +80,7 @@ def known() -> set[float]:
     rows = list(paper()["table2"]["rows"].values())  # differences between rows, or two attacks
     values |= {abs(row[c] - other[c]) for row in rows for other in rows for c in row}
     values |= {row["pgd20"] - row["aa"] for row in rows}
-    presets = [book_tables.collect(path.name, folder) for path in folder.iterdir()]
+    presets = [collect(path.name, folder) for path in folder.iterdir()]
     # older entries of the log are of the first thousand images, on which mini was judged then
     for results in [*presets, *(comparison.first_images(found, 1000) for found in presets)]:
         values |= {100 * share for row in book_tables.bars(results).values()

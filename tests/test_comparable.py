@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from frlib.publish import book_tables, claims, comparable
+from frlib.publish import claims, comparable
+from frlib.publish.collected import collect
 from frlib.run import config
 from frlib.run.files import score, write_json
 
@@ -44,16 +45,16 @@ def test_what_a_label_does_not_say_must_agree(tmp_path, label, other, said):
     path = second / "mini" / label / f"seed{int(label == 'at')}.json"
     write_json(path, made)
     if not said:
-        assert len(book_tables.collect("mini", first, second)) == 2
+        assert len(collect("mini", first, second)) == 2
         return
     with pytest.raises(ValueError, match="are of two experiments") as caught:
-        book_tables.collect("mini", first, second)
+        collect("mini", first, second)
     for part in (str(path), str(first / "mini" / "at" / "seed0.json"), said, "another name"):
         assert part in str(caught.value).replace(" (", ", "), part
 
 
 def test_the_settings_of_the_preset_itself_must_agree(tmp_path):
-    found = book_tables.collect("mini", store(tmp_path, {**result(), "config": {"epochs": 2}}))
+    found = collect("mini", store(tmp_path, {**result(), "config": {"epochs": 2}}))
     comparable.of_one_experiment(found)
     with pytest.raises(ValueError, match="seed0.json and preset mini .*: epochs = 2 and 15;"):
         comparable.of_one_experiment(found, config.load("mini"))

@@ -5,7 +5,8 @@ import torch
 
 from frlib import attacks, data, evaluate, models, train
 from frlib.__main__ import main
-from frlib.publish import book_tables, notebook_views, plots
+from frlib.publish import notebook_views, plots
+from frlib.publish.collected import collect
 from frlib.run import config, evaluate_run, figures, files, soundness
 from frlib.run.places import resolve
 
@@ -80,7 +81,7 @@ def test_soundness_is_stored_like_them_network_by_network(base, measured, monkey
     assert soundness.soundness(base) == made and measured == 2 * ["at", "at-swa"]
     assert made["numerics"] == {"judge": 1} and made["images"] == 1
     assert list(made["transfer"]["at"]) == list(made["radius"]) == ["at", "at-swa"]
-    assert book_tables.collect("drawn", path.parents[2])["soundness"][0]["scale"] == made["scale"]
+    assert collect("drawn", path.parents[2])["soundness"][0]["scale"] == made["scale"]
     path.unlink()  # what was measured of each network is still there
     monkeypatch.setattr("frlib.run.measured.finished", lambda c, methods: {"at": c})
     assert soundness.soundness(base)["transfer"].keys() == {"at"}

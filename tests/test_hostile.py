@@ -20,8 +20,9 @@ from myst_parser.parsers.docutils_ import Parser
 
 from frlib import data, evaluate, models, train
 from frlib.__main__ import main
-from frlib.publish import book_tables
+from frlib.publish import all_pages, book_tables, sources
 from frlib.publish import notebook_views as views
+from frlib.publish.collected import collect
 from frlib.run import config, evaluate_run, files, folder
 
 REPO = Path(__file__).resolve().parents[1]
@@ -346,13 +347,13 @@ def stored(tmp_path):
         path = tmp_path / "results" / "own" / label / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-        return book_tables.collect("own", tmp_path / "results")
+        return collect("own", tmp_path / "results")
     return write
 
 
 def shown(collected):
     """{name: text} of every table that a result goes into, in the book and in notebooks."""
-    made = {make.__name__: make("own", collected) for make in (*book_tables.OURS,
+    made = {make.__name__: make("own", collected) for make in (*all_pages.OURS,
                                                                book_tables.table2_html)}
     first = {label: views.first(found) for label, found in collected.items()}
     made |= {table.__name__: table(first, "own") for table in (
@@ -453,7 +454,7 @@ def test_text_of_a_file_is_shown_and_is_no_markup(stored, text):
     spoilt = MADE | {"device": text}
     made = shown(stored(json.dumps(result(provenance=spoilt, train_provenance=spoilt,
                                           checkpoint=text, warnings=[text]))))
-    before = made_html(book_tables.provenance("own", stored(json.dumps(result(warnings=["w"])))))
+    before = made_html(sources.provenance("own", stored(json.dumps(result(warnings=["w"])))))
     after = made_html(made["provenance"])
     # the page differs in one cell's text, and shows there what the file holds
     assert after.replace(html.escape(" ".join(text.split()), quote=False), "CPU") == before

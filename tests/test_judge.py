@@ -8,6 +8,7 @@ from conftest import write_preset
 from frlib import data, evaluate, models, train
 from frlib.publish import book_tables, claims, sources
 from frlib.publish import notebook_views as views
+from frlib.publish.collected import collect
 from frlib.run import config, evaluate_run, files, folder, provenance, published
 
 REAL_AUTOATTACK = evaluate.autoattack
@@ -85,7 +86,7 @@ def test_judged_otherwise_is_another_result_beside_the_first(settings):
     assert evaluate_run.judge(again) == other and evaluate_run.judge(settings()) == first
     assert other["scores"]["clean"]["total"] == 8
     root = evaluate_run.result_path(again).parents[2]
-    found = book_tables.collect("judged", root)
+    found = collect("judged", root)
     assert list(found) == ["at", "at@judge_images=8"]
     assert len(sources._times(found, "train")) == 1  # read from one training
     assert evaluate_run.judge(settings(fr_lambda=0.5)) == first  # of no account for AT
@@ -153,10 +154,10 @@ def test_a_checkpoint_from_elsewhere_is_judged_as_a_run_of_ours_is(settings):
     assert result["label"] == "published-mine-resnet8-16" and "last" not in result
     path = evaluate_run.result_path(settings(), result["label"])
     assert result == files.read_json(path) and path != evaluate_run.result_path(settings())
-    collected = book_tables.collect("judged", path.parents[2])
+    collected = collect("judged", path.parents[2])
     assert list(collected) == ["at", result["label"]] == list(book_tables.bars(collected))
     assert "resnet8-16 on digits" in book_tables.table2("judged", collected)
-    assert f">{result['label']}</a>" in book_tables.provenance("judged", collected)
+    assert f">{result['label']}</a>" in sources.provenance("judged", collected)
     both = {"at": ours, result["label"]: result}
     for table in (views.benchmark_table, views.masking_table, views.overfitting_table):
         assert result["label"] in table(both, "judged")

@@ -169,7 +169,7 @@ def test_a_parameter_of_a_notebook_is_checked_before_any_work(tmp_path, name, kn
 @pytest.mark.parametrize("name", ["01", "02", "03", "04", "06", "10"])
 def test_a_page_without_any_result_draws_nothing_and_says_so(tmp_path, name):
     namespace = settled(name, runs_dir=str(tmp_path), show="paper")
-    exec("from IPython.display import HTML\nfrom frlib.publish import book_tables\n"
+    exec("from IPython.display import HTML\nfrom frlib.publish import book_tables, claims_tables\n"
          "from frlib.publish import notebook_views as views", namespace)
     path, drawn = next(REPO.glob(f"notebooks/{name}*.ipynb")), []
     for cell in nbformat.read(path, as_version=4).cells:

@@ -3,7 +3,7 @@
 import pytest
 
 from frlib import attacks, losses
-from frlib.publish import book_tables
+from frlib.publish import book_tables, claims_tables
 from frlib.publish import notebook_views as views
 from frlib.run import config, files
 
@@ -105,9 +105,9 @@ def test_a_turned_knob_is_shown_itself_beside_the_partner_that_shares_all_else(s
     assert text.count("not run") == 1 and "<td>at-fr@fr_lambda=0.5</td><td>not run</td>" in text
     badge = views.badge(turned, ["at", "at-fr"])
     assert ">at-fr@fr_lambda=0.5</a>" in badge and ">at-fr</a>" not in badge and ">at</a>" in badge
-    caption = book_tables.claims_html(name, found, ["C6"], own)
+    caption = claims_tables.claims_html(name, found, ["C6"], own)
     assert "In these verdicts AT-FR is at-fr@fr_lambda=0.5." in caption
-    assert "In these verdicts" not in book_tables.claims_html(name, found, ["C19"], own)
+    assert "In these verdicts" not in claims_tables.claims_html(name, found, ["C19"], own)
     assert "<td>ours: at-fr@fr_lambda=0.5</td>" in book_tables.table2_html(name, found, own)
     # a partner that was not run, or not with this seed, is not another's
     for other in {"epochs": 3}, {"seed": 1}:

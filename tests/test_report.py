@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from frlib.publish import book_tables, claims, first_page, markup, sources, statistics
+from frlib.publish import (
+    all_pages,
+    book_tables,
+    claims,
+    claims_tables,
+    first_page,
+    markup,
+    sources,
+    statistics,
+)
+from frlib.publish.collected import collect
 from frlib.run import config, evaluate_run, presets, provenance
 from frlib.run.files import score, write_json
 
@@ -91,7 +101,7 @@ def store(results, folder, preset="mini"):
 
 @pytest.fixture
 def good(tmp_path):
-    return book_tables.collect("mini", store(as_paper(), tmp_path))
+    return collect("mini", store(as_paper(), tmp_path))
 
 
 @pytest.mark.parametrize("correct, total, low, high", [
@@ -156,7 +166,7 @@ def test_a_claim_is_judged_at_the_largest_scale_that_has_its_runs(good):
     assert name == "big" and found is large
     assert claims.deciding(STATEMENTS["C6"], "mini", good, {"big": large}) == ("mini", good)
     body = {row[0].partition(".")[0]: row
-            for row in cells(book_tables.claims("mini", good, {"big": large}))[1:]}
+            for row in cells(claims_tables.claims("mini", good, {"big": large}))[1:]}
     assert body["C20"][2].startswith("preset big: natural: 95.0 > AT: 50.0")
     assert not body["C6"][2].startswith("preset")
     line = first_page.scales("mini", good, {"big": large})
@@ -181,7 +191,7 @@ def test_a_claim_that_names_a_preset_is_judged_there_and_no_other_is(good):
     assert claims.deciding(STATEMENTS["C16"], "mini", good, larger)[0] == "big"  # no at-fr there
     assert claims.deciding(STATEMENTS["C9"], "mini", good, {"overfit": late}) == ("mini", good)
     body = {row[0].partition(".")[0]: row
-            for row in cells(book_tables.claims("mini", good, {"overfit": late}))[1:]}
+            for row in cells(claims_tables.claims("mini", good, {"overfit": late}))[1:]}
     assert [i for i, row in body.items() if row[2].startswith("preset overfit: ")] == ["C21", "C15"]
 
 
@@ -218,7 +228,7 @@ def test_a_claim_about_the_regulariser_is_judged_as_released_too_where_that_was_
     good[f"at-fr{late}"] = {0: result("at-fr", pgd20=60, aa=35, clean=120)}
     good["at-fr@fr_start_epoch=11"] = {0: result("at-fr", pgd20=1)}  # another reading
     good["small-only"] = {0: result("at", pgd20=1)}
-    rows = cells(book_tables.claims("mini", good))
+    rows = cells(claims_tables.claims("mini", good))
     again = {row[0].partition(",")[0]: row for row in rows if "as its code was released" in row[0]}
     assert list(again) == ["C6", "C7", "C8", "C16"]  # for the others the average is missing
     assert again["C6"][2].startswith("AT-FR: 30.0 < AT: 40.0, -10.0 [")
@@ -234,7 +244,7 @@ def test_a_claim_about_the_regulariser_is_judged_as_released_too_where_that_was_
     assert row["released"]["verdict"] == "contradicted"
     assert row["released"]["ours"][0] == pytest.approx(-10)
     assert "as released -10.0, from" in first_page.in_words([row])
-    assert "C6, the regulariser as its code was released" in book_tables.claims_html(
+    assert "C6, the regulariser as its code was released" in claims_tables.claims_html(
         "mini", good, ["C6"])
     del good["at"]
     assert first_page.as_released("mini", good).startswith("With the regulariser")  # C10 alone
@@ -383,14 +393,14 @@ def test_missing_attack_or_folder_is_not_run(good):
     del good["at"][0]["scores"]["aa"]
     assert claims.verdict(STATEMENTS["C7"], good) == "not run"
     assert claims.verdict(STATEMENTS["C6"], good) == "reproduced"
-    assert book_tables.collect("mini", "nowhere") == {}
+    assert collect("mini", "nowhere") == {}
     assert {claims.verdict(s, {}) for s in STATEMENTS.values()} == {"not run"}
 
 
 def test_first_folder_wins_per_label_and_seed(tmp_path):
     fresh = store({"at": {0: result("at", pgd20=10)}}, tmp_path / "fresh")
     published = store({"at": {0: result("at"), 1: result("at")}}, tmp_path / "published")
-    found = book_tables.collect("mini", fresh, published)["at"]
+    found = collect("mini", fresh, published)["at"]
     assert [found[k]["scores"]["pgd20"]["correct"] for k in (0, 1)] == [10, 100]
     assert found[0]["file"].endswith("fresh/mini/at/seed0.json")
 
@@ -408,13 +418,13 @@ def test_a_copied_result_is_no_other_one(tmp_path, place, says):
     path.parent.mkdir(parents=True)
     path.write_text(source.read_text())
     with pytest.raises(ValueError, match=f"{re.escape(str(path))}: {re.escape(says)}"):
-        book_tables.collect(place.split("/")[0], tmp_path / "copied")
+        collect(place.split("/")[0], tmp_path / "copied")
 
 
 def test_a_preset_that_decides_a_claim_stands_in_the_tables_of_claims_and_runs_alone(tmp_path):
     for preset in "mini", "overfit":
         store(as_paper(preset), tmp_path, preset)
-    book_tables.write_pages(tmp_path / "out", "mini", tmp_path)
+    all_pages.write_pages(tmp_path / "out", "mini", tmp_path)
     text = {page: (tmp_path / "out" / f"{page}.md").read_text()
             for page in ("headline", "claims", "provenance", "settings", "table2")}
     assert "Trained for the 4 claims of preset overfit: resnet8-32" in text["headline"]
@@ -437,10 +447,10 @@ def test_a_chapters_numbers_of_other_weights_are_left_out(tmp_path, caplog):
         made[label][0]["checkpoint_sha256"] = label
     for kind in "figures", "lens":
         made[kind][0]["checkpoint_sha256"] = {"natural": "natural", "at": "at", "mart": "gone"}
-    found = book_tables.collect("mini", store(made, tmp_path))
+    found = collect("mini", store(made, tmp_path))
     assert "figures" in found and not caplog.text
     made["at"][0]["checkpoint_sha256"] = "trained anew"
-    found = book_tables.collect("mini", store(made, tmp_path))
+    found = collect("mini", store(made, tmp_path))
     assert not {"figures", "lens"} & found.keys()
     assert "figures/seed0.json is left out: it is of other weights than the result of at; " \
         "`python -m frlib figures --redo`" in caplog.text
@@ -451,7 +461,7 @@ def test_a_chapters_numbers_of_other_weights_are_left_out(tmp_path, caplog):
 def test_pages(tmp_path, preset, made):
     if made:
         store(as_paper(preset), tmp_path, preset)
-    book_tables.write_pages(tmp_path / "out", preset, tmp_path)
+    all_pages.write_pages(tmp_path / "out", preset, tmp_path)
     assert {p.stem for p in (tmp_path / "out").glob("*.md")} \
         == {*NAMES, "badge", "headline", "verdicts"}
     for stem, name in NAMES.items():
@@ -513,7 +523,7 @@ def test_table1_readings_and_claims(good):
     assert "Behind the filter: the first 1,000." in book_tables.table1("mini", good)
     _, *body = cells(book_tables.readings("mini", good))
     assert [row[-1] for row in body] == ["—", "0.123", "not run", "—", "0.123", "not run"]
-    body = {row[0].partition(".")[0]: row for row in cells(book_tables.claims("mini", good))[1:]}
+    body = {row[0].partition(".")[0]: row for row in cells(claims_tables.claims("mini", good))[1:]}
     low, high = (100 * end for end in statistics.paired_interval([1] * 30 + [0] * 170))
     told = f"AT-FR: 55.0 > AT: 40.0, +15.0 [{low:+.1f}, {high:+.1f}] (p < 0.001; 200 images)"
     assert body["C6"][1:] == ["59.49 > 55.01 (+4.48)", told, "**reproduced**"]
@@ -522,7 +532,7 @@ def test_table1_readings_and_claims(good):
         assert told in body["C11"][2]
     assert body["C5"][2].startswith("natural: 5.075 > AT: 3.075 (p < 0.001; 16 and 16 filters")
     good["at"][0] = result("at", aa=60)
-    body = {row[0].partition(".")[0]: row for row in cells(book_tables.claims("mini", good))[1:]}
+    body = {row[0].partition(".")[0]: row for row in cells(claims_tables.claims("mini", good))[1:]}
     assert body["C7"][3] == f"**cannot be decided here**: {TOO_FEW}"
 
 
@@ -566,31 +576,31 @@ def test_settings_stand_beside_the_papers(good):
 
 def test_costs_count_a_training_once(good):
     del good["figures"]
-    body = cells(book_tables.costs("mini", good))[1:]
+    body = cells(sources.costs("mini", good))[1:]
     # natural, at with at-swa, at-fr with at-fr-swa: three trainings of 4,000 s, five judgements
     assert body == [["CPU Model(R) @ 2 GHz, 2 cores, threads: 1", "3", "3 h 20 min", "67 min",
                      "5", "5 min"]]
     good["at"][0]["train_provenance"] = {**MADE, "device": "GPU"}
-    *devices, total = (row[:3] for row in cells(book_tables.costs("mini", good))[1:])
+    *devices, total = (row[:3] for row in cells(sources.costs("mini", good))[1:])
     assert ["GPU, threads: 1", "1", "67 min"] in devices and total == ["all", "3", "3 h 20 min"]
-    assert cells(book_tables.costs("mini", {}))[1] == ["not run"] + ["—"] * 5
+    assert cells(sources.costs("mini", {}))[1] == ["not run"] + ["—"] * 5
 
 
 def test_provenance_tells_when_todays_code_gives_other_numbers(good):
     body = {re.search(">(.*)</a>", row[0])[1]: row
-            for row in cells(book_tables.provenance("mini", good))[1:]}
+            for row in cells(sources.provenance("mini", good))[1:]}
     assert set(body) == set(good) and "result-files/mini/at/seed0.json" in body["at"][0]
     assert body["at"][1:] == ["0", "train 1 -> 2: no reason written down", "67 min", "65 s", "1",
                               "2026-01-02", "0123456+dirty", "2.11.0", "1",
                               "CPU Model(R) @ 2 GHz, 2 cores"]
     good["at"][0]["numerics"]["train"] = 2
-    assert "as now" in cells(book_tables.provenance("mini", good))[1]
+    assert "as now" in cells(sources.provenance("mini", good))[1]
 
 
 def test_a_badge_says_what_made_a_page(good):
     for label in ("natural", "at-swa", "at-fr", "at-fr-swa", "figures", "lens"):
         del good[label]
-    text = book_tables.badge("mini", good)
+    text = sources.badge("mini", good)
     for fact in ("Preset <strong>mini</strong>", "seed 0", "CPU Model(R) @ 2 GHz, 2 cores",
                  "commit 0123456+dirty", "68 min of computing", "2026-01-02",
                  '<a href="../result-files/mini/at/seed0.json">at</a>',
@@ -598,19 +608,19 @@ def test_a_badge_says_what_made_a_page(good):
         assert fact in text
     assert text.index("stale") < text.index("<details") < text.index("0123456+dirty")
     good["at"][0]["numerics"]["train"] = 2
-    assert "stale" not in book_tables.badge("mini", good)
+    assert "stale" not in sources.badge("mini", good)
     good["at"][2] = copy.deepcopy(good["at"][0])
-    text = book_tables.badge("mini", good, up="../..")
+    text = sources.badge("mini", good, up="../..")
     folder = '<a href="../../result-files/mini/at'
     assert f'at ({folder}/seed0.json">0</a>, {folder}/seed2.json">2</a>)' in text
     assert "seeds 0, 2" in text
-    assert "smoke-mark" in book_tables.badge("smoke", good)
-    assert "not run" in book_tables.badge("mini", {})
+    assert "smoke-mark" in sources.badge("smoke", good)
+    assert "not run" in sources.badge("mini", {})
 
 
 def test_every_link_of_the_pages_leads_to_a_copy(tmp_path):
     store(as_paper() | {"at@epochs=3,lr=0.5": {1: result("at@epochs=3,lr=0.5")}}, tmp_path)
-    book_tables.write_pages(tmp_path / "out", "mini", tmp_path)
+    all_pages.write_pages(tmp_path / "out", "mini", tmp_path)
     for page in ("badge", "provenance"):
         text = (tmp_path / "out" / f"{page}.md").read_text()
         links = re.findall('href="../(result-files/[^"]+)"', text)
@@ -631,7 +641,7 @@ def test_bars_leave_out_what_was_not_run(good):
 
 
 def test_claims_at_the_end_of_a_notebook():
-    text = book_tables.claims_html("smoke", {}, ["C6"])
+    text = claims_tables.claims_html("smoke", {}, ["C6"])
     assert "C6" in text and "C7" not in text and "not run" in text and "smoke-mark" in text
 
 

@@ -1,119 +1,38 @@
-"""Result files in, the book's generated tables out.
+"""Collected results in, the book's tables out; those of the claims are in claims_tables.
 
 Nothing is typed in: a figure of the paper comes from book/claims.yml, one of ours from a result
-file, `<folder>/<preset>/<label>/seed<k>.json`; what is missing is "not run". Where a label has
-several seeds, a table shows their mean, with the interval of one set of test images, the sample
-standard deviation over the seeds and their number.
+file; what is missing is "not run". Where a label has several seeds, a table shows their mean, with
+the interval of one set of test images, the sample standard deviation over the seeds and their
+number.
 """
 
 from __future__ import annotations
 
-import logging
-import re
-from pathlib import Path
-
 import numpy as np
 
-from frlib.publish import comparable, comparison, plots
-from frlib.publish.claims import (
-    NOT_RUN,
-    TABLE1_METHOD,
-    apart,
-    deciding,
-    effect,
-    evidence,
-    find,
-    paper,
-    reasoned,
-    released,
-)
-from frlib.publish.curves_tables import curves
-from frlib.publish.first_page import FOREST, headline, picture, verdicts
-from frlib.publish.markup import NONE, chance, html_table, myst_table, points
-from frlib.publish.result_format import KINDS, SHAPE, misfit, other_images
-from frlib.publish.sources import badge, copy_files, costs, preset_costs, provenance, runs
-from frlib.publish.speed_tables import ascent, load, precision, speed
+from frlib.publish import comparison
+from frlib.publish.claims import NOT_RUN, TABLE1_METHOD, effect, find, paper
+from frlib.publish.markup import NONE, html_table, myst_table, points
+from frlib.publish.sources import runs
 from frlib.run.config import load as load_preset
 from frlib.run.evaluate_run import siblings
-from frlib.run.files import atomic, read_json
 from frlib.run.labels import split
-from frlib.run.places import project_root
 from frlib.run.presets import shipped
-from frlib.run.settings import SHOWN
 from frlib.schedule import drop_epochs, epoch_at
 
-log = logging.getLogger("frlib")
 READINGS = ("at", "at-fr", "at-fr@fr_transform=batch-class",
             "at-swa", "at-fr-swa", "at-fr-swa@fr_transform=batch-class")
-PUBLISHED = ("mini", "small")  # presets whose committed results stand in for smoke, best first
 FOLLOW_UP = "cifar100-subset"  # the preset of the second paper's methods
 MEAN = "mean ± standard deviation of seeds"
 INPUTS = {"clean": "clean", "pgd20": "PGD-20"}
 EFFECTS = ("clean", "pgd20", "aa")  # the metrics in which `ablations` measures
 
 
-def collect(preset: str, *folders: str | Path) -> dict[str, dict[int, dict]]:
-    """{label: {seed: result}} of a preset; of two files for one label and seed the first folder's.
-
-    The labels of `result_format.KINDS` hold the numbers of a chapter. Each result gains its
-    "file". Raises ValueError naming the file for damaged JSON, a file that is no result (see
-    SHAPE), an odd file name, or one that lies where the result of another preset, label or seed
-    belongs; and for two files that differ in more settings than their labels say. Numbers of a
-    chapter that are of other weights than a result beside them are left out, with a warning.
-    """
-    files = {}
-    for folder in folders:
-        for path in sorted((Path(folder) / preset).glob("*/seed*.json")):
-            if not re.fullmatch(r"seed(0|[1-9][0-9]*)\.json", path.name):
-                raise ValueError(f"{path}: result files are named seed<number>.json")
-            if not re.fullmatch(r"[\w.,=+@-]+", path.parent.name, re.ASCII):
-                raise ValueError(f"{str(path.parent)!r}: its name is no label of a run")
-            files.setdefault((path.parent.name, int(path.stem[4:])), path)
-    found: dict[str, dict[int, dict]] = {}
-    for (label, seed), path in sorted(files.items()):
-        result = read_json(path)
-        shape, key = KINDS.get(label, (SHAPE, "scores"))
-        wrong = misfit(result, shape) or ("" if key in result else f"no {key!r}")
-        if wrong := wrong or (other_images(result) if shape is SHAPE else ""):
-            raise ValueError(f"{path}: not a result file ({wrong}); delete it to compute again")
-        says = [f"{key} {SHOWN.repr(result[key])}" for key, place in
-                (("preset", preset), ("label", label), ("seed", seed))
-                if result.get(key, place) != place]
-        if says:
-            raise ValueError(f"{path}: says {', '.join(says)}, but lies at {preset}/{label}/seed"
-                             f"{seed}.json: a result is known by its place; move it, or delete it")
-        root = project_root()
-        name = path.resolve()
-        name = name.relative_to(root) if name.is_relative_to(root) else name
-        found.setdefault(label, {})[seed] = {**result, "file": str(name)}
-    comparable.of_one_experiment(found)
-    _leave_out_other_weights(found)
-    return found
-
-
-def _leave_out_other_weights(found: dict[str, dict[int, dict]]) -> None:
-    """Drop a chapter's numbers whose networks are no longer those of the results."""
-    for kind in KINDS.keys() & found.keys():
-        for seed, numbers in list(found[kind].items()):
-            other = [label for label, checksum in numbers.get("checkpoint_sha256", {}).items()
-                     if found.get(label, {}).get(seed, {}).get("checkpoint_sha256", checksum)
-                     != checksum]
-            if other:
-                log.warning("%s is left out: it is of other weights than the result of %s; "
-                            "`python -m frlib %s --redo` measures it again", numbers["file"],
-                            ", ".join(other), kind)
-                del found[kind][seed]
-        if not found[kind]:
-            del found[kind]
-
-
-# ---- cells and tables
-
 def _cell(results, label, *path) -> str:
     return comparison.cell(comparison.mean(find(results, label, *path)))
 
 
-def _setting(preset: str, results: dict) -> str:
+def setting_of(preset: str, results: dict) -> str:
     """What our figures in a table come from: preset, model, data, how many images, seeds."""
     plain = _plain(results)
 
@@ -163,7 +82,7 @@ def _theirs(accuracies: dict, columns) -> list[str]:
     return [f"{accuracies[c]:.2f}" if c in accuracies else NONE for c in columns]
 
 
-def _with_larger(preset: str, results: dict, larger: dict | None, *needed: str) -> dict:
+def with_larger(preset: str, results: dict, larger: dict | None, *needed: str) -> dict:
     """{preset: results}, largest scale first: of `larger` those with all `needed` labels, then this
     one."""
     return {name: found for name, found in (larger or {}).items()
@@ -174,7 +93,7 @@ def table1(preset: str, results: dict, larger: dict | None = None) -> str:
     """Table 1 in percent: the paper's, ours at the largest scale there is, and ours of a natural
     network at full scale."""
     needed = ("figures", *TABLE1_METHOD.values())
-    preset, results = next(iter(_with_larger(preset, results, larger, *needed).items()))
+    preset, results = next(iter(with_larger(preset, results, larger, *needed).items()))
     table, rows = paper()["table1"], []
     for row in table["rows"]:
         sources = {"ours": ("table1", TABLE1_METHOD[row["model"]])}
@@ -191,12 +110,12 @@ def table1(preset: str, results: dict, larger: dict | None = None) -> str:
                              for score in full})) or NOT_RUN
     return myst_table(
         preset, "our-table1", "Table 1, rerun: accuracy in % by bandwidth, ours with 95 % "
-        f"intervals. {_setting(preset, results)} Behind the filter: {count}. “ResNet-18” is the "
+        f"intervals. {setting_of(preset, results)} Behind the filter: {count}. “ResNet-18” is the "
         f"network that pyautoattack ships: {note}.",
         ["Model, input", "Source", *table["columns"]], rows)
 
 
-def _read_as(results: dict, labels: dict | None) -> dict:
+def read_as(results: dict, labels: dict | None) -> dict:
     """The results of `labels`, {method: label}, under the names of the methods; without: all."""
     return {method: results[label] for method, label in labels.items() if label in results} \
         if labels else results
@@ -231,9 +150,9 @@ def table2(preset: str, results: dict, larger: dict | None = None) -> str:
     """Table 2 in percent: the paper's, and ours with 95 % intervals; a table for each scale that
     has AT and AT-FR, the largest first."""
     tables = []
-    for name, found in _with_larger(preset, results, larger, "at", "at-fr").items():
+    for name, found in with_larger(preset, results, larger, "at", "at-fr").items():
         caption = "Table 2, rerun: accuracy in %, ours with 95 % intervals. " \
-                  + _setting(name, found) + _averages(found)
+                  + setting_of(name, found) + _averages(found)
         tables.append(myst_table(name, f"our-table2-{name}" if tables else "our-table2", caption,
                                  *_table2(name, found)))
     return "\n".join(tables)
@@ -260,109 +179,13 @@ def table2_html(preset: str, results: dict, labels: dict | None = None) -> str:
     `labels`, as `notebook_views.labels` gives them: which results stand for the methods and for
     their listed readings, by default those of the preset.
     """
-    results = _read_as(results, labels)
-    caption = f"Accuracy in %, ours with 95 % intervals. {_setting(preset, results)}"
+    results = read_as(results, labels)
+    caption = f"Accuracy in %, ours with 95 % intervals. {setting_of(preset, results)}"
     return html_table(preset, *_table2(preset, results, labels), caption=caption)
 
 
-CLAIMS = ["Claim", "Paper", "Ours", "Verdict"]
-
-
-def claims(preset: str, results: dict, larger: dict | None = None) -> str:
-    """Every statement of claims.yml with the paper's figures, ours and the verdict.
-
-    larger: as in `first_page.headline`; what it decides says so.
-    """
-    rows, used = [], {}
-    for statement in paper()["statements"]:
-        name, found = deciding(statement, preset, results, larger or {})
-        row, = _claims([statement], found, "**{}**")
-        if name != preset:
-            used[name] = found
-            row[2] = f"preset {name}: {row[2]}"
-        rows.append(row)
-        if other := released(statement, preset, results, larger or {}):
-            rows.append(_as_released(statement, *other, preset, "**{}**"))
-    setting = " ".join(_setting(name, found) for name, found in {**used, preset: results}.items())
-    return myst_table(
-        preset, "claims", "The paper's claims: both sides of each comparison, accuracies and "
-        "shares in %, and their difference in points with its 95 % interval (roughness: in its own "
-        f"unit). {setting}", CLAIMS, rows, "claims", "34 14 34 18")
-
-
-def _as_released(statement: dict, name: str, found: dict, preset: str, form: str) -> list[str]:
-    """The row of a statement again, with the regulariser as released."""
-    (_, theirs, ours, told), = _claims([statement], found, form)
-    return [f"{statement['id']}, the regulariser as its code was released", theirs,
-            f"preset {name}: " * (name != preset) + ours, told]
-
-
-def claims_html(preset: str, results: dict, ids, labels: dict | None = None) -> str:
-    """Some statements, as ["C6", "C7"], as plain HTML, for the end of a notebook.
-
-    `labels`, {method: label}: which results a statement about the methods is judged by; the
-    caption names those that are not the preset's own.
-    """
-    titles, results = paper()["table2"]["row_titles"], _read_as(results, labels)
-    statements = [s for s in paper()["statements"] if s["id"] in ids]
-    named = [m for s in statements for m in (s["test"].get("greater"), *s["test"].get("than", []))]
-    other = [f"{titles.get(m, m)} is {labels[m]}" for m in dict.fromkeys(named)
-             if labels and labels.get(m, m) != m]
-    told = f" In these verdicts {', '.join(other)}." if other else ""
-    rows = []
-    for statement in statements:
-        rows += _claims([statement], results)
-        if again := released(statement, preset, results, {}):
-            rows.append(_as_released(statement, *again, preset, "{}"))
-    return html_table(preset, CLAIMS, rows, classes="claims",
-                      caption=f"Accuracies in %. {_setting(preset, results)}{told}")
-
-
-def _claims(statements: list[dict], results: dict, form: str = "{}") -> list[list[str]]:
-    rows = []
-    for statement in statements:
-        found, (verdict, reason) = evidence(statement, results), reasoned(statement, results)
-        theirs = statement["paper"]
-        about = "about " * bool(statement.get("read_off"))
-        sides = _sides(statement["test"])
-        ours = "; ".join(_compared(c, *names) for c, names in zip(found, sides, strict=True)
-                         if c) or NOT_RUN
-        rows.append([f"{statement['id']}. {statement['text']} ({statement['where']})",
-                     f"{about}{theirs[0]} > {theirs[1]} ({theirs[0] - theirs[1]:+.4g})"
-                     if theirs else NONE,
-                     ours, form.format(verdict) + (f": {reason}" if reason else "")])
-    return rows
-
-
-def _title(metric: str) -> str:
+def title_of(metric: str) -> str:
     return paper()["table2"]["column_titles"][metric]
-
-
-def _sides(test: dict) -> list[tuple[str, str]]:
-    """What the left and the right number of each comparison of a claim are of."""
-    def title(method):
-        return paper()["table2"]["row_titles"].get(method, method)
-
-    if test["kind"] in ("methods", "bands"):
-        left = title(test["greater"])
-        return [(left, title(other)) for other in test["than"]] if "than" in test else [(left, "")]
-    if test["kind"] == "bandwidths":
-        return [tuple(f"bandwidth {test[side]}" if test[side] < 32 else "no filter"
-                      for side in ("greater_at_bandwidth", "than_at_bandwidth"))]
-    if test["kind"] == "change":
-        return [(f"{test['greater']} moves", f"{test['than']} moves")]
-    return [("by the filter", "then left")]
-
-
-def _compared(c: dict, left_name: str, right_name: str) -> str:
-    """"AT-FR: 33.9 < AT: 40.1, -6.1 [-7.5, -4.8] (p < 0.001; 5,000 images)"."""
-    digits = 3 if "filters" in c["count"] else 1
-    left, right = (f"{round(c[side], digits) + 0.0:.{digits}f}" for side in ("left", "right"))
-    sign = "=><"[int(np.sign(c["left"] - c["right"]))]
-    change = f", {points(c['left'] - c['right'], *c['interval'])}" if c["interval"] else ""
-    right_name = f"{right_name}: " * bool(right_name)
-    told = f"{left_name}: {left} {sign} {right_name}{right}{change}"
-    return f"{told} ({chance(c['p'])}; {c['count']})"
 
 
 def readings(preset: str, results: dict) -> str:
@@ -379,7 +202,7 @@ def readings(preset: str, results: dict) -> str:
     return myst_table(
         preset, "readings", "The two readings of the transform: accuracy in %, and the mean of the "
         "FR term (before λ) over the last epoch of training, on another scale in each reading. "
-        + _setting(preset, results),
+        + setting_of(preset, results),
         ["Method, reading", *heads, "FR term"], rows)
 
 
@@ -395,8 +218,8 @@ def ablations(preset: str, results: dict) -> str:
     return myst_table(
         preset, "ablations", "Open details that a setting changes: what the other reading does "
         "against ours, in points of accuracy, with the 95 % interval of the paired difference. "
-        + _setting(preset, results),
-        ["Detail", "Ours", "Other reading (run)", *map(_title, EFFECTS)], rows, "ledger",
+        + setting_of(preset, results),
+        ["Detail", "Ours", "Other reading (run)", *map(title_of, EFFECTS)], rows, "ledger",
         "15 17 29 13 13 13")
 
 
@@ -409,7 +232,7 @@ def effects(results: dict, *own: str) -> dict[str, dict[str, tuple[float, float,
     entries += [{"detail": label, "run": label, "base": split(label)[0]} for label in own
                 if split(label)[1]]
     for entry in entries:
-        row = {_title(metric): (c["left"] - c["right"], *c["interval"]) for metric in EFFECTS
+        row = {title_of(metric): (c["left"] - c["right"], *c["interval"]) for metric in EFFECTS
                if (c := effect(entry, results, metric))}
         if row:
             last = ", last checkpoint" if entry.get("scores") == "last" else ""
@@ -423,7 +246,7 @@ def settings(preset: str, results: dict, larger: dict | None = None) -> str:
     sgd, attack, split = said["optimizer"], said["training_attack"], said["split"]
     presets = {name: [config for label in _plain(found)
                       for config in find(found, label, "config").values() if "epochs" in config]
-               for name, found in _with_larger(preset, results, larger, "at").items()}
+               for name, found in with_larger(preset, results, larger, "at").items()}
 
     def ours(show) -> list[str]:
         return [" / ".join(dict.fromkeys(str(show(config)) for config in configs)) or NOT_RUN
@@ -470,7 +293,7 @@ def follow_up(results: dict) -> str:
     return myst_table(
         FOLLOW_UP, "follow-up", "The second paper's methods on a subset of CIFAR-100, 100 training "
         "and 20 test images a class: accuracy in %, with 95 % intervals. "
-        + _setting(FOLLOW_UP, results).replace(" on folder,", ","), ["Run", *heads],
+        + setting_of(FOLLOW_UP, results).replace(" on folder,", ","), ["Run", *heads],
         rows or [[NOT_RUN] + [NONE] * len(heads)]) \
         + "\n" + runs(FOLLOW_UP, results, "provenance-follow-up")
 
@@ -490,58 +313,3 @@ def bars(results: dict) -> dict[str, dict[str, tuple[float, float, float]]]:
         rows[label] = {title: (mean["share"], mean["low"], mean["high"])
                        for title, mean in found.items() if mean}
     return {label: row for label, row in rows.items() if row}
-
-
-PAPER = (paper_table1, paper_table2)  # pages that need no result
-SCALED = (table1, table2)  # largest scale first
-DECIDED = (headline, verdicts, claims, settings, provenance)  # and the presets that decide a claim
-OURS = (badge, headline, verdicts, claims, table1, table2, readings, ablations, settings, costs,
-        provenance)
-PAGES = (*(make.__name__ for make in PAPER + OURS), "follow_up", "speed", "precision",
-         "load", "curves", "preset_costs")
-
-
-def _before(preset: str) -> tuple[str, ...]:
-    """Those of PUBLISHED that are of larger scale than this one; none for another preset."""
-    return PUBLISHED[:PUBLISHED.index(preset)] if preset in PUBLISHED else ()
-
-
-def _apart(preset: str) -> tuple[str, ...]:
-    """The presets that decide some claims beside one of PUBLISHED; none beside another."""
-    return apart() if preset in PUBLISHED else ()
-
-
-def write_pages(out: str | Path, preset: str, *folders: str | Path) -> None:
-    """Write the tables of a preset, those of PAGES, as `out`/<name>.md, each atomically.
-
-    Those of `speed`, `precision`, `load` and `curves` belong to no preset: they are made of the
-    root's benchmarks/*.json, and so is a figure, precision.svg, where there is one to draw.
-    Copies of the results themselves go to `out`/extra, which the book takes to its root.
-    """
-    measured = project_root() / "benchmarks"
-    results, others = collect(preset, *folders), collect(FOLLOW_UP, *folders)
-    larger = {name: collect(name, *folders) for name in _before(preset)}
-    with_apart = larger | {name: collect(name, *folders) for name in _apart(preset)}
-
-    def page(make) -> str:
-        if make in SCALED:
-            return make(preset, results, larger)
-        return make(preset, results, with_apart) if make in DECIDED else make(preset, results)
-
-    made = [*(make() for make in PAPER), *map(page, OURS),
-            follow_up(others), speed(measured),
-            precision(measured), load(measured), curves(measured),
-            preset_costs({name: collect(name, *folders) for name in shipped()})]
-    for name, text in zip(PAGES, made, strict=True):
-        with atomic(Path(out) / f"{name}.md") as temporary:
-            temporary.write_text(text)
-    if lines := ascent(measured):
-        with atomic(Path(out) / "precision.svg") as temporary:
-            plots.ascent(lines).savefig(temporary, format="svg")
-    with atomic(Path(out) / FOREST) as temporary:
-        picture(preset, results, with_apart).savefig(temporary, format="svg")
-    extra = Path(out) / "extra"
-    extra.mkdir(exist_ok=True)
-    for name, found in {**with_apart, preset: results}.items():
-        copy_files(extra, name, found)
-    copy_files(extra, FOLLOW_UP, others)

@@ -1,6 +1,6 @@
 """Claim by claim: intervals, paired tests on per-example flags, and the verdicts they give.
 
-Results come as `book_tables.collect` gives them: {label: {seed: result}}. Where a label has
+Results come as `collected.collect` gives them: {label: {seed: result}}. Where a label has
 several seeds, a test sums what happened to each image over the seeds, so that an image counts once.
 """
 

@@ -1,6 +1,6 @@
 """Any set of labels side by side: accuracies, paired differences to one of them, a CSV.
 
-Results are collected as `book_tables.collect` gives them: {label: {seed: result}}.
+Results are collected as `collected.collect` gives them: {label: {seed: result}}.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from torch import nn
 
 from frlib import data, fast
 from frlib.publish import photographs
-from frlib.publish.book_tables import PUBLISHED
+from frlib.publish.collected import PUBLISHED
 from frlib.publish.notebook_views import mark, turned
 from frlib.run import config as settings
 from frlib.run import export, figures

@@ -1,6 +1,6 @@
 """What the notebooks show: which results, as lines for `plots` and as small tables.
 
-"Collected" results are what `book_tables.collect` gives: {label: {seed: result}}.
+"Collected" results are what `collected.collect` gives: {label: {seed: result}}.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from frlib import methods
 from frlib.data import Split
 from frlib.publish import book_tables, claims, comparable, comparison, sources
 from frlib.publish.claims import NOT_RUN, radius
+from frlib.publish.collected import PUBLISHED, collect
 from frlib.publish.comparison import short
 from frlib.publish.markup import NONE, SMOKE_MARK, chance, html_table, percent
 from frlib.publish.statistics import LEVEL, interval, rank_test, sign_flip
@@ -61,10 +62,10 @@ def shown(config: Config, show: str = "", needed=("at", "at-fr"), *,
     committed = project_root() / "results"
     name = show or config.preset_name
     if not show and name == "smoke" and not turned(config):
-        there = (preset for preset in (*before, *book_tables.PUBLISHED)
+        there = (preset for preset in (*before, *PUBLISHED)
                  if all(any(committed.glob(f"{preset}/{label}/seed*.json")) for label in needed))
         name = next(there, name)
-    found = book_tables.collect(name, resolve(config.runs_dir) / "results", committed)
+    found = collect(name, resolve(config.runs_dir) / "results", committed)
     if name == config.preset_name or name in shipped():
         comparable.of_one_experiment(found, load(config.preset if name == config.preset_name
                                                  else name))

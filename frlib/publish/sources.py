@@ -1,6 +1,6 @@
 """Where results come from: runs, machines, cost, and whether today's code would give them.
 
-Collected results are what `book_tables.collect` gives: {label: {seed: result}}. Every result that
+Collected results are what `collected.collect` gives: {label: {seed: result}}. Every result that
 a page shows is copied beside the pages, so that a link opens it without a network.
 """
 

@@ -1,6 +1,6 @@
 """What notebook 10 shows: is it the spectrum that helps, and is the robust accuracy real?
 
-Collected results are what `book_tables.collect` gives: {label: {seed: result}}; `found` is what
+Collected results are what `collected.collect` gives: {label: {seed: result}}; `found` is what
 `frlib.run.soundness.soundness` gives.
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from frlib.publish.book_tables import collect
+from frlib.publish.collected import collect
 from frlib.run.provenance import NUMERICS, stale
 
 

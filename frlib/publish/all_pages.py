@@ -1,0 +1,82 @@
+"""Every generated page of the book, written from the results of a preset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from frlib.publish import plots
+from frlib.publish.book_tables import (
+    FOLLOW_UP,
+    ablations,
+    follow_up,
+    paper_table1,
+    paper_table2,
+    readings,
+    settings,
+    table1,
+    table2,
+)
+from frlib.publish.claims import apart
+from frlib.publish.claims_tables import claims
+from frlib.publish.collected import PUBLISHED, collect
+from frlib.publish.curves_tables import curves
+from frlib.publish.first_page import FOREST, headline, picture, verdicts
+from frlib.publish.sources import badge, copy_files, costs, preset_costs, provenance
+from frlib.publish.speed_tables import ascent, load, precision, speed
+from frlib.run.files import atomic
+from frlib.run.places import project_root
+from frlib.run.presets import shipped
+
+PAPER = (paper_table1, paper_table2)  # pages that need no result
+SCALED = (table1, table2)  # largest scale first
+DECIDED = (headline, verdicts, claims, settings, provenance)  # and the presets that decide a claim
+OURS = (badge, headline, verdicts, claims, table1, table2, readings, ablations, settings, costs,
+        provenance)
+PAGES = (*(make.__name__ for make in PAPER + OURS), "follow_up", "speed", "precision",
+         "load", "curves", "preset_costs")
+
+
+def _before(preset: str) -> tuple[str, ...]:
+    """Those of PUBLISHED that are of larger scale than this one; none for another preset."""
+    return PUBLISHED[:PUBLISHED.index(preset)] if preset in PUBLISHED else ()
+
+
+def _apart(preset: str) -> tuple[str, ...]:
+    """The presets that decide some claims beside one of PUBLISHED; none beside another."""
+    return apart() if preset in PUBLISHED else ()
+
+
+def write_pages(out: str | Path, preset: str, *folders: str | Path) -> None:
+    """Write the tables of a preset, those of PAGES, as `out`/<name>.md, each atomically.
+
+    Those of `speed`, `precision`, `load` and `curves` belong to no preset: they are made of the
+    root's benchmarks/*.json, and so is a figure, precision.svg, where there is one to draw.
+    Copies of the results themselves go to `out`/extra, which the book takes to its root.
+    """
+    measured = project_root() / "benchmarks"
+    results, others = collect(preset, *folders), collect(FOLLOW_UP, *folders)
+    larger = {name: collect(name, *folders) for name in _before(preset)}
+    with_apart = larger | {name: collect(name, *folders) for name in _apart(preset)}
+
+    def page(make) -> str:
+        if make in SCALED:
+            return make(preset, results, larger)
+        return make(preset, results, with_apart) if make in DECIDED else make(preset, results)
+
+    made = [*(make() for make in PAPER), *map(page, OURS),
+            follow_up(others), speed(measured),
+            precision(measured), load(measured), curves(measured),
+            preset_costs({name: collect(name, *folders) for name in shipped()})]
+    for name, text in zip(PAGES, made, strict=True):
+        with atomic(Path(out) / f"{name}.md") as temporary:
+            temporary.write_text(text)
+    if lines := ascent(measured):
+        with atomic(Path(out) / "precision.svg") as temporary:
+            plots.ascent(lines).savefig(temporary, format="svg")
+    with atomic(Path(out) / FOREST) as temporary:
+        picture(preset, results, with_apart).savefig(temporary, format="svg")
+    extra = Path(out) / "extra"
+    extra.mkdir(exist_ok=True)
+    for name, found in {**with_apart, preset: results}.items():
+        copy_files(extra, name, found)
+    copy_files(extra, FOLLOW_UP, others)
