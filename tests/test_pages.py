@@ -1,5 +1,8 @@
 """What notebooks show: which results, and sentences and tables made from their numbers."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from frlib import attacks, losses
@@ -7,6 +10,7 @@ from frlib.publish import book_tables, claims_tables
 from frlib.publish import notebook_views as views
 from frlib.run import config, files
 
+REPO = Path(__file__).resolve().parents[1]
 
 def epoch(number, lr=0.1, **values):
     row = {"epoch": number, "lr": lr, "loss_ce": 2.0, "val_clean": 0.5, "val_pgd": 0.2,
@@ -242,6 +246,13 @@ def test_the_published_figures_stand_below_ours():
     assert "<td>as published</td>" in views.benchmark_table({"published-x": result}, "small")
     result["published"] = {"clean": None, "aa": None, "eps": 8 / 255}
     assert "as published" not in views.benchmark_table({"published-x": result}, "small")
+
+
+@pytest.mark.parametrize("path", sorted(REPO.glob("book/*.md")) + [REPO / "README.md"],
+                         ids=lambda path: path.stem)
+def test_what_a_page_tells_the_reader_to_import_is_there(path):
+    for line in re.findall(r"from frlib[\w.]* import \w+(?:, \w+)*", path.read_text()):
+        exec(line, {})
 
 
 def test_nothing_of_a_table_becomes_markup():

@@ -29,7 +29,7 @@ from frlib.run.presets import shipped
 
 PAPER = (paper_table1, paper_table2)  # pages that need no result
 SCALED = (table1, table2)  # largest scale first
-DECIDED = (headline, verdicts, claims, settings, provenance)  # and the presets that decide a claim
+DECIDED = (headline, verdicts, claims, settings, costs, provenance)  # and the presets that decide a claim
 OURS = (badge, headline, verdicts, claims, table1, table2, readings, ablations, settings, costs,
         provenance)
 PAGES = (*(make.__name__ for make in PAPER + OURS), "follow_up", "speed", "precision",
@@ -59,6 +59,8 @@ def write_pages(out: str | Path, preset: str, *folders: str | Path) -> None:
     with_apart = larger | {name: collect(name, *folders) for name in _apart(preset)}
 
     def page(make) -> str:
+        if make is badge:
+            return "".join(badge(*each) for each in {**with_apart, preset: results}.items())
         if make in SCALED:
             return make(preset, results, larger)
         return make(preset, results, with_apart) if make in DECIDED else make(preset, results)

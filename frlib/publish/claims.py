@@ -119,13 +119,14 @@ def verdict(statement: dict, results: dict) -> str:
 
 
 def reasoned(statement: dict, results: dict) -> tuple[str, str]:
-    """A verdict and, where nothing can be decided, why.
+    """A verdict and, where nothing can be decided, why; where it is reproduced, how its size is.
 
     "not run" if a run is missing. "cannot be decided here" if the statement `needs` another that
     is not reproduced. "reproduced" if every comparison has the paper's order with p < 0.05,
     "contradicted" if one has the opposite order with p < 0.05. Of what is left, "smaller than
     published" if no undecided comparison's interval reaches the paper's size, else "cannot be
-    decided here", since chance and the paper explain the numbers equally well.
+    decided here", since chance and the paper explain the numbers equally well. A statement that
+    names a preset cannot be called smaller by the results of another.
     """
     found = evidence(statement, results)
     needs = [s for s in paper()["statements"] if s["id"] == statement.get("needs")]
@@ -136,15 +137,34 @@ def reasoned(statement: dict, results: dict) -> tuple[str, str]:
             return UNDECIDED, other["absent"]
     orders = [c["order"] if c["p"] < LEVEL else 0 for c in found]
     if min(orders) > 0:
-        return REPRODUCED, ""
+        return REPRODUCED, _size(found)
     if min(orders) < 0:
         return CONTRADICTED, ""
     undecided = [c for c, order in zip(found, orders, strict=True) if not order]
     if None in [c["paper"] for c in undecided]:
         return UNDECIDED, "chance explains the difference, and the paper prints none"
     if all(c["interval"][1] < c["paper"] for c in undecided):
-        return SMALLER, ""
+        return (UNDECIDED, statement["absent"]) if _elsewhere(statement, results) else (SMALLER, "")
     return UNDECIDED, "too few images: the interval holds 0 and the paper's figure"
+
+
+def _size(found: list[dict]) -> str:
+    """Whether all comparisons of a reproduced claim are beyond chance larger, or smaller, than
+    the paper's; "" if neither."""
+    sized = [(*c["interval"], c["paper"]) for c in found
+             if c["interval"] and c["paper"] is not None]
+    if sized and all(low > paper for low, _, paper in sized):
+        return "its size is larger than published"
+    if sized and all(high < paper for _, high, paper in sized):
+        return "its size is smaller than published"
+    return ""
+
+
+def _elsewhere(statement: dict, results: dict) -> bool:
+    """Whether a statement names a preset, and the results are of another."""
+    named = statement.get("preset")
+    return named is not None and any(result.get("preset") != named
+                                     for seeds in results.values() for result in seeds.values())
 
 
 def deciding(statement: dict, preset: str, results: dict, larger: dict) -> tuple[str, dict]:

@@ -83,8 +83,9 @@ def _sides(test: dict) -> list[tuple[str, str]]:
         return paper()["table2"]["row_titles"].get(method, method)
 
     if test["kind"] in ("methods", "bands"):
-        left = title(test["greater"])
-        return [(left, title(other)) for other in test["than"]] if "than" in test else [(left, "")]
+        of = {"overfitting_gap": "fall of ", "gap": "gap of "}.get(test.get("metric"), "")
+        left = of + title(test["greater"])
+        return [(left, of + title(other)) for other in test.get("than", ())] or [(left, "")]
     if test["kind"] == "bandwidths":
         return [tuple(f"bandwidth {test[side]}" if test[side] < 32 else "no filter"
                       for side in ("greater_at_bandwidth", "than_at_bandwidth"))]
@@ -97,7 +98,7 @@ def _compared(c: dict, left_name: str, right_name: str) -> str:
     """"AT-FR: 33.9 < AT: 40.1, -6.1 [-7.5, -4.8] (p < 0.001; 5,000 images)"."""
     digits = 3 if "filters" in c["count"] else 1
     left, right = (f"{round(c[side], digits) + 0.0:.{digits}f}" for side in ("left", "right"))
-    sign = "=><"[int(np.sign(c["left"] - c["right"]))]
+    sign = "=><"[int(np.sign(float(left) - float(right)))]
     change = f", {points(c['left'] - c['right'], *c['interval'])}" if c["interval"] else ""
     right_name = f"{right_name}: " * bool(right_name)
     told = f"{left_name}: {left} {sign} {right_name}{right}{change}"

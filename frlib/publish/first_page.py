@@ -30,20 +30,25 @@ FIGURE = """```{{figure}} generated/{file}
 :width: 100%
 :figclass: forest
 
-The claims as differences; of several rivals, the one against which ours comes out worst.
+{shown} of the {claims} claims, as differences; of several rivals, the one against which ours comes
+out worst.
 ```
 """
+NUMERALS = "Zero One Two Three Four Five Six Seven Eight Nine Ten Eleven Twelve".split()
 
 
 def headline(preset: str, results: dict, larger: dict | None = None) -> str:
-    """The verdicts counted, the forest plot, and a line on what was trained: one screen.
+    """The verdicts counted, a line on what was trained, and the forest plot.
 
     larger: {preset: results} of larger scale, best first; a claim whose runs are all in one of them
     is judged there (`claims.deciding`), and named after it.
     """
-    figure = FIGURE.format(file=FOREST, alt=in_words(forest(preset, results, larger)))
-    return (f"{_mark(preset)}{counted(preset, results, larger)}\n\n{figure}\n"
-            f"{scales(preset, results, larger)}\n")
+    rows = forest(preset, results, larger)
+    shown = NUMERALS[len(rows)] if len(rows) < len(NUMERALS) else len(rows)
+    figure = FIGURE.format(file=FOREST, alt=in_words(rows), shown=shown,
+                           claims=len(paper()["statements"]))
+    return (f"{_mark(preset)}{counted(preset, results, larger)}\n\n"
+            f"{scales(preset, results, larger)}\n\n{figure}\n")
 
 
 def verdicts(preset: str, results: dict, larger: dict | None = None) -> str:
@@ -62,7 +67,7 @@ def counted(preset: str, results: dict, larger: dict | None = None) -> str:
                         if verdict == CONTRADICTED)
     holds = "is" if counts[REPRODUCED] < 2 else "are"
     smaller = f" and {counts[SMALLER]} smaller than published" * bool(counts[SMALLER])
-    told = [f"Of the paper's {len(found)} claims {counts[REPRODUCED] or 'none'} {holds} reproduced"
+    told = [f"Of {len(found)} claims {counts[REPRODUCED] or 'none'} {holds} reproduced"
             + smaller]
     if against:
         told.append(f"{_are(counts[CONTRADICTED])} contradicted: {against}")
@@ -118,7 +123,7 @@ def sentences(preset: str, results: dict, larger: dict | None = None) -> str:
 
     undecided = sum(verdict == UNDECIDED for verdict, _ in found.values())
     return "\n\n".join(filter(None, [
-        f"**What holds.** Of the paper's {len(found)} claims "
+        f"**What holds.** Of {len(found)} claims "
         + (those(REPRODUCED, "reproduced") or "none is reproduced."),
         " ".join(filter(None, ["**What does not.**",
                                those(CONTRADICTED, "contradicted", "") or "None is contradicted.",

@@ -60,10 +60,10 @@ def badge(preset: str, results: dict, up: str = "..") -> str:
     links = ", ".join(_links(preset, label, results[label], up) for label in results)
     old = dict.fromkeys(reason for *_, result in each for reason in stale(result))
     aged = ", ".join(dict.fromkeys(label for label, _, result in each if stale(result)))
+    changed = "; ".join(reason.partition(": ")[2] or reason for reason in old)
     warning = f'<p class="origin"><a class="stale" href="{up}/book/provenance.html">' \
-              f'Today\'s code gives other numbers than {html.escape(aged)}: ' \
-              f'{html.escape("; ".join(old))}.</a></p>' \
-        if old else ""
+              f'To be run again: {html.escape(aged)}, since today\'s code gives other numbers ' \
+              f'({html.escape(changed)}).</a></p>' if old else ""
     return (f'{mark}{warning}<details class="origin"><summary>Where these numbers come from'
             f'</summary><p class="origin">{" · ".join(filter(None, facts))} · {links}</p>'
             '</details>\n')
@@ -106,23 +106,21 @@ def _row(preset, label, seed, result) -> list:
             last.get("threads", NONE), escaped(last.get("device", NONE))]
 
 
-def costs(preset: str, results: dict) -> str:
-    """Time spent, by device. Methods that are read from one training count it once."""
-    trained, judged = _times(results, "train"), _times(results, "judge")
-    devices = dict.fromkeys(device for device, _ in [*trained.values(), *judged.values()])
-    groups = {device: {device} for device in devices}
-    if len(devices) > 1:
-        groups["all"] = set(devices)
+def costs(preset: str, results: dict, larger: dict | None = None) -> str:
+    """Time spent by the preset, and by each of `larger`, {preset: results}, on each device."""
     rows = []
-    for title, group in groups.items():
-        training, judging = ([spent for device, spent in times.values() if device in group]
-                             for times in (trained, judged))
-        rows.append([escaped(title), len(training), duration(sum(training)),
-                     duration(max(training, default=0)), len(judging), duration(sum(judging))])
+    for name, found in {**(larger or {}), preset: results}.items():
+        trained, judged = _times(found, "train"), _times(found, "judge")
+        for device in dict.fromkeys(each for each, _ in [*trained.values(), *judged.values()]):
+            training, judging = ([spent for used, spent in times.values() if used == device]
+                                 for times in (trained, judged))
+            rows.append([name, escaped(device), len(training), duration(sum(training)),
+                         duration(max(training, default=0)), len(judging),
+                         duration(sum(judging))])
     return myst_table(
-        preset, "costs", f"What the results of preset {preset} cost, added up from their files.",
-        ["Device", "Trainings", "Time", "Longest", "Judgements", "Time"],
-        rows or [[NOT_RUN] + [NONE] * 5])
+        preset, "costs", "What the results cost, added up from their files.",
+        ["Preset", "Device", "Trainings", "Time", "Longest", "Judgements", "Time"],
+        rows or [[preset, NOT_RUN] + [NONE] * 5])
 
 
 def preset_costs(collected: dict) -> str:
@@ -156,15 +154,25 @@ def _hours(seconds: list[float]) -> str:
 
 
 def _times(results: dict, part: str) -> dict[tuple, tuple[str, float]]:
-    """{(run, seed): (device, seconds)} of "train" or "judge", where a result says both."""
-    times = {}
+    """{(run, seed): (device, seconds)} of "train" or "judge", where a result says both.
+
+    Methods that are read from one training count it once; and so do runs that went on from the
+    same checkpoint the epochs before it, whose rows of the history are the same to the last digit.
+    """
+    times, counted = {}, set()
     for label, seed, result in _each(results):
         made = result.get("train_provenance" if part == "train" else "provenance")
         spent = _seconds(result).get(part)
-        if made and spent is not None:
-            run = run_label(label) if part == "train" else label
-            device = f"{made.get('device', NONE)}, threads: {made.get('threads', NONE)}"
-            times.setdefault((run, seed), (device, spent * made.get("processes", 1)))
+        run = run_label(label) if part == "train" else label
+        if not made or spent is None or (run, seed) in times:
+            continue
+        if part == "train":
+            epochs = {(seed, *sorted(row.items())): row.get("seconds", 0)
+                      for row in result.get("history", ())}
+            spent -= sum(epochs[row] for row in epochs.keys() & counted)
+            counted |= epochs.keys()
+        device = f"{made.get('device', NONE)}, threads: {made.get('threads', NONE)}"
+        times[run, seed] = (device, spent * made.get("processes", 1))
     return times
 
 
