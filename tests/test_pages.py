@@ -141,6 +141,8 @@ def test_a_badge_names_the_results_that_a_page_shows(stored):
     stored("results", "small", "at", provenance=made, seconds={"train": 60, "judge": 60})
     stored("results", "small", "trades", provenance=made)
     text = views.badge(config.load("smoke"), ["at", "at-fr"], needed=["at"])
+    assert ", while the cells of this page run smoke</summary>" in text
+    assert "while" not in views.badge(config.load("small"), ["at"])
     assert "<strong>small</strong>" in text and "trades" not in text and "at-fr" not in text
     assert 'href="../../result-files/small/at/seed0.json"' in text and "commit 0123456 ·" in text
     assert ">trades</a>" in views.badge(config.load("smoke"), needed=["at"])

@@ -29,7 +29,8 @@ from frlib.run.presets import shipped
 
 PAPER = (paper_table1, paper_table2)  # pages that need no result
 SCALED = (table1, table2)  # largest scale first
-DECIDED = (headline, verdicts, claims, settings, costs, provenance)  # and the presets that decide a claim
+# and of the presets that decide a claim
+DECIDED = (headline, verdicts, claims, settings, costs, provenance)
 OURS = (badge, headline, verdicts, claims, table1, table2, readings, ablations, settings, costs,
         provenance)
 PAGES = (*(make.__name__ for make in PAPER + OURS), "follow_up", "speed", "precision",

@@ -11,7 +11,14 @@ from __future__ import annotations
 import numpy as np
 
 from frlib.publish import comparison
-from frlib.publish.claims import NOT_RUN, TABLE1_METHOD, effect, find, paper
+from frlib.publish.claims import (
+    NOT_RUN,
+    REGULARISED_ROWS,
+    TABLE1_METHOD,
+    effect,
+    find,
+    paper,
+)
 from frlib.publish.markup import NONE, html_table, myst_table, points
 from frlib.publish.sources import runs
 from frlib.run.config import load as load_preset
@@ -122,16 +129,17 @@ def read_as(results: dict, labels: dict | None) -> dict:
 
 
 def listed_readings(preset: str) -> list[str]:
-    """The results of AT-FR under other settings that a preset of the book lists among its runs."""
-    listed = load_preset(preset).runs if preset in shipped() else ()
-    found = [label for run in listed for label in siblings(run)]
-    return [label for label in found if split(label)[0] in ("at-fr", "at-fr-swa")
-            and split(label)[1]]
+    """The results of AT-FR with another regulariser that a preset of the book lists."""
+    listed = load_preset(preset) if preset in shipped() else None
+    runs = [*listed.runs, *listed.ablations] if listed else ()
+    found = [label for run in runs for label in siblings(run)]
+    return [label for label in found if split(label)[0] in REGULARISED_ROWS and split(label)[1]]
 
 
 def _table2(preset: str, results: dict, labels: dict | None = None) -> tuple[list, list]:
     table, rows, labels = paper()["table2"], [], labels or {}
-    methods, readings = [*table["rows"], "natural"], listed_readings(preset)
+    methods = [*table["rows"], "natural"]
+    readings = [label for label in listed_readings(preset) if label in results]
     heads = comparison.columns({label: results.get(label, {}) for label in methods + readings})
     for method in methods:
         rows.append([table["row_titles"].get(method, method.capitalize()), "paper",

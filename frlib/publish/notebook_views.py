@@ -93,15 +93,17 @@ def labels(config: Config, name: str, wanted=None) -> dict[str, str]:
     return found
 
 
-def badge(config: Config, wanted=(), show: str = "", needed=("at", "at-fr")) -> str:
+def badge(config: Config, wanted=(), show: str = "", needed=("at", "at-fr"), *,
+          before=()) -> str:
     """One line of HTML on a notebook's page: what made the results that it shows, and their files.
 
-    Of what `shown` gives for `needed`, those that stand for the labels `wanted`, by default all.
+    Of what `shown` gives for `needed` and `before`, those that stand for the labels `wanted`, by
+    default all.
     """
-    name, collected = shown(config, show, needed)
+    name, collected = shown(config, show, needed, before=before)
     wanted = labels(config, name, wanted).values() if wanted else collected
     return sources.badge(name, {label: collected[label] for label in wanted
-                               if label in collected}, up="../..")
+                               if label in collected}, up="../..", ran=config.preset_name)
 
 
 def shown_file(what: str, config: Config, show: str = "") -> tuple[str, dict]:

@@ -37,11 +37,12 @@ def copy_files(out: Path, preset: str, results: dict) -> None:
             shutil.copyfile(project_root() / result["file"], temporary)
 
 
-def badge(preset: str, results: dict, up: str = "..") -> str:
+def badge(preset: str, results: dict, up: str = "..", ran: str = "") -> str:
     """A fold of HTML: what made these results, how long it took, and a link to each file.
 
     It says so when today's code would give other numbers, or when a working tree with changes of
-    its own ("+dirty") made them. `up` leads from the page to the root of the built book.
+    its own ("+dirty") made them. `up` leads from the page to the root of the built book. `ran`: the
+    preset that the cells of the page run, told where it is another.
     """
     mark = SMOKE if preset == "smoke" else ""
     if not results:
@@ -64,7 +65,9 @@ def badge(preset: str, results: dict, up: str = "..") -> str:
     warning = f'<p class="origin"><a class="stale" href="{up}/book/provenance.html">' \
               f'To be run again: {html.escape(aged)}, since today\'s code gives other numbers ' \
               f'({html.escape(changed)}).</a></p>' if old else ""
-    return (f'{mark}{warning}<details class="origin"><summary>Where these numbers come from'
+    other = f": preset {preset}, while the cells of this page run {html.escape(ran)}" \
+        if ran not in ("", preset) else ""
+    return (f'{mark}{warning}<details class="origin"><summary>Where these numbers come from{other}'
             f'</summary><p class="origin">{" · ".join(filter(None, facts))} · {links}</p>'
             '</details>\n')
 
