@@ -539,7 +539,8 @@ def test_table1_readings_and_claims(good):
     assert [row[-1] for row in body] == ["—", "0.123", "not run", "—", "0.123", "not run"]
     body = {row[0].partition(".")[0]: row for row in cells(claims_tables.claims("mini", good))[1:]}
     low, high = (100 * end for end in statistics.paired_interval([1] * 30 + [0] * 170))
-    told = f"AT-FR: 55.0 > AT: 40.0, +15.0 [{low:+.1f}, {high:+.1f}] (p < 0.001; 200 images)"
+    told = f"AT-FR: 55.0 > AT: 40.0, +15.0 [{low:+.1f}, {high:+.1f}] " \
+           "(p < 0.001; 200 images, 1 seed)"
     assert body["C6"][1:] == ["59.49 > 55.01 (+4.48)", told,
                              "**reproduced**: its size is larger than published"]
     assert body["C15"][1] == "about 5 > 0 (+5)" and body["C5"][1] == "—"

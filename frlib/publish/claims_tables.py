@@ -95,11 +95,12 @@ def _sides(test: dict) -> list[tuple[str, str]]:
 
 
 def _compared(c: dict, left_name: str, right_name: str) -> str:
-    """"AT-FR: 33.9 < AT: 40.1, -6.1 [-7.5, -4.8] (p < 0.001; 5,000 images)"."""
+    """"AT-FR: 33.9 < AT: 40.1, -6.1 [-7.5, -4.8] (p < 0.001; 5,000 images, 1 seed)"."""
     digits = 3 if "filters" in c["count"] else 1
     left, right = (f"{round(c[side], digits) + 0.0:.{digits}f}" for side in ("left", "right"))
     sign = "=><"[int(np.sign(float(left) - float(right)))]
     change = f", {points(c['left'] - c['right'], *c['interval'])}" if c["interval"] else ""
     right_name = f"{right_name}: " * bool(right_name)
     told = f"{left_name}: {left} {sign} {right_name}{right}{change}"
-    return f"{told} ({chance(c['p'])}; {c['count']})"
+    seeds = f", {c['seeds']} seed{'s' * (c['seeds'] > 1)}" if "seeds" in c else ""
+    return f"{told} ({chance(c['p'])}; {c['count']}{seeds})"
