@@ -1,5 +1,5 @@
 # make book | test | site | pdf | small | mini | table1 | ablations | resnet18 | paper | publish
-# make cifar100-subset | tiny-imagenet-40 | test-gpu | test-slow | test-oldest | clean
+# make overfit | cifar100-subset | tiny-imagenet-40 | test-gpu | test-slow | test-oldest | clean
 # REDO=1 with a preset: train and judge all again; what was there is moved aside and kept
 # LOCKED=1 with any of them: the exact releases of constraints.txt, behind the committed results
 PYTHON ?= python3
@@ -20,8 +20,8 @@ MOVED = $(shell [ "$$(cat .venv/ready 2> /dev/null)" = "$$(pwd -P)" ] || echo mo
 NBVAL = rm -rf _build/nbval && FRLIB_ROOT="$(CURDIR)/_build/nbval" TQDM_DISABLE=1 \
 	$(RUN) pytest -q --nbval-lax -p no:cacheprovider notebooks
 
-.PHONY: book site pdf small mini table1 resnet18 paper ablations cifar100-subset tiny-imagenet-40 \
-	test unit notebooks test-gpu test-slow test-oldest publish clean moved
+.PHONY: book site pdf small mini table1 resnet18 paper ablations overfit cifar100-subset \
+	tiny-imagenet-40 test unit notebooks test-gpu test-slow test-oldest publish clean moved
 
 book: .venv/ready            ## the smoke preset on embedded data, then the book in _build/html
 	$(SNAKEMAKE) preset=smoke
@@ -41,7 +41,7 @@ small mini table1 resnet18 paper: .venv/ready  ## the same with another preset: 
 ablations: .venv/ready       ## the choices of the book's ledger, one by one, at PRESET (mini)
 	$(SNAKEMAKE) preset="$(or $(PRESET),mini)" -- ablations
 
-cifar100-subset tiny-imagenet-40: .venv/ready  ## presets that have results but no pages of their own
+overfit cifar100-subset tiny-imagenet-40: .venv/ready  ## presets that have results but no pages of their own
 	$(SNAKEMAKE) preset=$@ -- results
 
 test: .venv/ready            ## lint, then side by side: unit tests, notebooks at their defaults

@@ -19,31 +19,38 @@ from frlib.run import evaluate_run, figures, presets, soundness
 from frlib.run.labels import parse_label, run_label
 from frlib.run.settings import PATHS
 
-PRESET = config.get("preset", "smoke")
+KNOWN = ("preset", "data", "runs", "plugin", "redo", "labels", "seeds")
+if unknown := [key for key in config if key not in KNOWN]:
+    raise ValueError(f"--config {', '.join(unknown)}: unknown; choose of {', '.join(KNOWN)}; what "
+                     "decides a run stands in its preset")
+if ("labels" in config) != ("seeds" in config):
+    raise ValueError("--config labels and seeds: only together and for the target sweep, as "
+                     "`python -m frlib sweep` gives them; else a preset lists its runs and seeds")
 
 
-def given(name):
-    """A folder as --config has it: data=data, or data=["2024_01"], which stays text. "" for none.
+def given(name, default):
+    """A name as --config has it: data=data, or data=["2024_01"], which stays text. "" for none.
 
-    Without the brackets, Snakemake reads a number, and the settings refuse it.
+    Without the brackets, Snakemake drops quotes and reads a number, which the settings refuse.
     """
-    value = config.get(name, name)
+    value = config.get(name, default)
     value = "" if value is None else value[0] if isinstance(value, list) and value else value
     return os.path.expanduser(value) if isinstance(value, str) else value
 
 
+PRESET = given("preset", "smoke")
 presets.refuse_called(PRESET)
-PLUGIN = config.get("plugin", "")  # plugin=FILE: a reader's own methods, networks, data, attacks
+PLUGIN = given("plugin", "")  # plugin=FILE: a reader's own methods, networks, data, attacks
 SETTINGS = settings.load(PRESET, plugin=PLUGIN or None,
-                         **{key: given(name) for key, name in PATHS.items()})
+                         **{key: given(name, name) for key, name in PATHS.items()})
 DATA, RUNS = SETTINGS.data_root, SETTINGS.runs_dir
 settings.check_labels(SETTINGS)
 NAME = SETTINGS.preset_name
 PYTHON = quote(sys.executable)
 # not by its script, which does not start once the project has moved
 JUPYTER_BOOK = f"{PYTHON} -c 'from jupyter_book.cli.main import main; main()'"
-COMMON = f"--preset {quote(str(PRESET))} --data-root {quote(str(DATA))} --runs-dir {quote(RUNS)}"
-COMMON += f" --plugin {quote(PLUGIN)}" if PLUGIN else ""
+ON_RESULTS = f"--runs-dir {quote(RUNS)}" + (f" --plugin {quote(PLUGIN)}" if PLUGIN else "")
+COMMON = f"--preset {quote(str(PRESET))} --data-root {quote(str(DATA))} {ON_RESULTS}"
 # not again by a retry: it goes on with what the first attempt has left
 REDO = "$([ {resources.attempt} -gt 1 ] || echo --redo)" if config.get("redo") else ""
 PAPERMILL = (
@@ -315,4 +322,4 @@ rule generated:
         preset=NAME,
         others=OTHERS,
     shell:
-        "{PYTHON} -m frlib report {COMMON}"
+        "{PYTHON} -m frlib report --preset {PRESET:q} {ON_RESULTS}"

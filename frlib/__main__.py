@@ -28,52 +28,90 @@ from frlib.run.labels import parse_label
 from frlib.run.places import project_root, resolve
 from frlib.run.presets import load_plugin, refuse_called
 
+MEASURED = ("figures", "lens", "soundness")
+USED_BY = {  # the steps that an option is for, where these are not all
+    "run": ("train", "judge", "sweep", "export"), "seed": ("train", "judge", *MEASURED, "export"),
+    "data-root": ("train", "judge", *MEASURED, "sweep"), "out": ("report", "export"),
+    "vary": ("sweep",), "seeds": ("sweep",), "jobs": ("sweep",), "json": ("status",),
+    "redo": ("train", "judge", *MEASURED)}
+DEFAULTS = {"label": "", "preset": "", "run": "at", "seed": 0, "data_root": "data",
+            "runs_dir": "runs", "plugin": "", "out": "", "vary": [], "seeds": "0", "jobs": 2,
+            "json": False, "redo": False}
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m frlib", description=__doc__)
-    parser.add_argument("step", choices=("train", "judge", "figures", "lens", "soundness",
+
+def the_parser() -> argparse.ArgumentParser:
+    """Its namespace has what was given, and nothing else."""
+    parser = argparse.ArgumentParser(prog="python -m frlib", description=__doc__,
+                                     allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    parser.add_argument("step", choices=("train", "judge", *MEASURED,
                                          "sweep", "report", "export", "publish", "status"))
     parser.add_argument("label", nargs="?", help="the same as --run, as in export at-fr")
     parser.add_argument("--preset", help="a name, or the path of a .yaml file; by "
                         "default smoke, for status all")
-    parser.add_argument("--run", default="at", help="method[@key=value,...], as at-fr@epochs=3")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--data-root", default="data")
-    parser.add_argument("--runs-dir", default="runs")
-    parser.add_argument("--plugin", default="", metavar="FILE", help="a Python file of your own "
+    parser.add_argument("--run", help="method[@key=value,...], as at-fr@epochs=3; by default at")
+    parser.add_argument("--seed", type=int, help="by default 0")
+    parser.add_argument("--data-root", help="folder of the data sets, by default data")
+    parser.add_argument("--runs-dir", help="folder of runs and results, by default runs")
+    parser.add_argument("--plugin", metavar="FILE", help="a Python file of your own "
                         "that registers methods, networks, data sets or attacks")
-    parser.add_argument("--out", default="", help="where `report` writes its pages, by default "
+    parser.add_argument("--out", help="where `report` writes its pages, by default "
                         "book/generated; where `export` writes a run's weights")
-    parser.add_argument("--vary", action="append", default=[], metavar="KEY=VALUE,...",
+    parser.add_argument("--vary", action="append", metavar="KEY=VALUE,...",
                         help="sweep: a setting and its values; may be repeated")
-    parser.add_argument("--seeds", default="0", help="sweep: seeds, as 0,1,2")
-    parser.add_argument("--jobs", type=int, default=2, help="sweep: processes at a time")
+    parser.add_argument("--seeds", help="sweep: seeds, as 0,1,2; by default 0")
+    parser.add_argument("--jobs", type=int, help="sweep: processes at a time, by default 2")
     parser.add_argument("--json", action="store_true", help="status: as JSON")
     parser.add_argument("--redo", action="store_true", help="train, judge or measure anew, also "
                         "what is finished; what was there is moved aside and kept")
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def refuse_unused(told: dict) -> None:
+    """ValueError for an option that the step does not use; it says which step does."""
+    step = told["step"]
+    if "label" in told and "run" in told:
+        raise ValueError(f"{told['label']} and --run {told['run']}: they mean the same, give one")
+
+    def options(names):
+        return dict.fromkeys("run" if name == "label" else name.replace("_", "-") for name in names)
+
+    unused = [f"{step} does not use --{name}, which is for {', '.join(USED_BY[name])}"
+              for name in options(told) if step not in USED_BY.get(name, (step,))]
+    if unused:
+        used = [f"--{name}" for name in options(DEFAULTS) if step in USED_BY.get(name, (step,))]
+        raise ValueError("; ".join([*unused, f"{step} takes {', '.join(used)}"]))
+
+
+def settings_of(given: argparse.Namespace) -> config.Config:
+    """What the options stand for; a preset may bring the plugin that its labels need."""
+    preset = given.preset or "smoke"
+    refuse_called(preset)
+    return config.load(preset, seed=given.seed, data_root=given.data_root, runs_dir=given.runs_dir,
+                       plugin=given.plugin or None, **parse_label(given.label or given.run))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    told = vars(the_parser().parse_args(arguments))
+    given = argparse.Namespace(**{**DEFAULTS, **told})
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
         if given.step != "train" and distributed.asked() > 1:
             raise ValueError(f"{given.step}: one process does it; only train is for torchrun")
         load_plugin(given.plugin)
+        settings = None if given.step == "status" else settings_of(given)
+        refuse_unused(told)
         if given.step == "status":
             from frlib.publish import status  # here and below: training and judging need no pages
 
             folders = resolve(given.runs_dir) / "results", project_root() / "results"
-            found = status.status(*folders, preset=Path(given.preset or "").stem)
+            found = status.status(*folders, preset=Path(given.preset).stem)
             print(json.dumps(found, indent=1) if given.json else status.as_text(found))
-            return 0
-        label = parse_label(given.label or given.run)
-        refuse_called(given.preset or "smoke")
-        settings = config.load(given.preset or "smoke", seed=given.seed, data_root=given.data_root,
-                               runs_dir=given.runs_dir, plugin=given.plugin or None, **label)
-        if given.step == "train":
+        elif given.step == "train":
             training.train(settings, redo=given.redo)
         elif given.step == "judge":
             evaluate_run.judge(settings, redo=given.redo)
         elif given.step == "sweep":
-            run_sweep(settings, given.vary, [int(seed) for seed in given.seeds.split(",")],
+            run_sweep(settings, sweep.parse_vary(given.vary), sweep.parse_seeds(given.seeds),
                       given.jobs)
         elif given.step == "figures":  # the numbers of chapter 5, of every run that is finished
             figures.figures(settings, redo=given.redo)
@@ -105,23 +143,41 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def run_sweep(base, vary, seeds: list[int], jobs: int) -> None:
-    """Make every result of a sweep by the pipeline, then write and print its table as CSV."""
-    from frlib.publish import comparison
-    from frlib.publish.collected import collect
+def run_sweep(base, vary: dict[str, list], seeds: list[int], jobs: int) -> None:
+    """Make every result of a sweep by the pipeline, then write and print its table as CSV.
 
-    wanted = sweep.labels(base, sweep.parse_vary(vary))
+    ValueError, before anything is made, for stored results of the preset with other settings.
+    """
+    from frlib.publish import comparison
+
+    if jobs < 1:
+        raise ValueError(f"--jobs {jobs}: must be at least 1")
+    wanted = sweep.labels(base, vary)
+    own_results(base)
     command = sweep.pipeline(base, wanted, seeds, jobs=jobs)
     if subprocess.run(command, cwd=project_root()).returncode:
         raise RuntimeError("the sweep has not finished; the same command goes on with it")
-    folder = resolve(base.runs_dir) / "results"
-    found = collect(base.preset_name, folder)
+    found = own_results(base)
     found = {label: {seed: result for seed, result in found[label].items() if seed in seeds}
              for label in wanted}
-    path = folder / base.preset_name / f"sweep-{base.result_label}.csv"
+    path = resolve(base.runs_dir) / "results" / base.preset_name / \
+        sweep.table_name(base, vary, seeds)
     path.write_text(comparison.as_csv(found, wanted, wanted[0]))
     print(comparison.as_text(found, wanted, wanted[0]))
     print(f"{len(wanted)} settings, {len(seeds)} seeds; the same with intervals: {path}")
+
+
+def own_results(base) -> dict[str, dict[int, dict]]:
+    """This machine's results of a preset, {label: {seed: result}}.
+
+    ValueError for one that was made with other settings than the preset has now.
+    """
+    from frlib.publish import comparable
+    from frlib.publish.collected import collect
+
+    found = collect(base.preset_name, resolve(base.runs_dir) / "results")
+    comparable.of_one_experiment(found, config.load(base.preset))
+    return found
 
 
 def publish(fresh: Path, committed: Path) -> None:

@@ -234,6 +234,9 @@ def _decode(files, size, chosen):
         _check_size(path, _size(path), size)
         with _opened(path) as image:
             ImageOps.exif_transpose(image, in_place=True)
+            if image.has_transparency_data \
+                    and image.convert("RGBA").getchannel("A").getextrema()[0] < 255:
+                raise ValueError(f"{path} is transparent in places: give it a background")
             images[i] = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
     return torch.from_numpy(images)
 

@@ -120,7 +120,8 @@ def test_results_are_grouped_by_regulariser_and_ordered_by_its_weight():
     (["fr_lambda=0.1,1/10"], ["at-fr"]),
     (["fr_lambda=0.5", "fr_transform=class,none"],
      ["at-fr@fr_lambda=0.5", "at-fr@fr_lambda=0.5,fr_transform=none"]),
-    (["flip=true,false"], ["at-fr@flip=true", "at-fr"])])
+    (["flip=true,false"], ["at-fr@flip=true", "at-fr"]),
+    (["recipe=preset"], ["at-fr"])])
 def test_a_sweep_names_its_runs_as_they_are_named_elsewhere(vary, labels):
     base = config.load("smoke", method="at-fr")
     assert sweep.labels(base, sweep.parse_vary(vary)) == labels
@@ -130,6 +131,40 @@ def test_a_sweep_keeps_what_is_judged_otherwise():
     base = config.load("small", method="at-fr", judge_images=5000)
     assert sweep.labels(base, sweep.parse_vary(["fr_lambda=0.01,0.1"])) == [
         "at-fr@fr_lambda=0.01,judge_images=5000", "at-fr@judge_images=5000"]
+
+
+def test_a_sweep_over_recipes_trains_with_each():
+    base = config.load("mini", method="trades")
+    found = sweep.labels(base, sweep.parse_vary(["recipe=preset,official", "epochs=3"]))
+    assert found == ["trades@epochs=3", "trades@recipe=official,epochs=3"]
+    assert base.sibling(found[1]).eps == 0.031
+
+
+@pytest.mark.parametrize(("vary", "message"), [
+    ("fr_lambda=0.5", "vary fr_lambda: it decides nothing of at; --run may be one of at-fr, "),
+    ("epochs=0", "epochs = 0: must be at least 1")])
+def test_a_sweep_that_cannot_be_trained_is_refused_at_the_start(vary, message):
+    with pytest.raises(ValueError, match=message):
+        sweep.labels(config.load("smoke", method="at"), sweep.parse_vary([vary]))
+    idle = config.load("smoke", method="at", fr_lambda=0.5)  # as --run at@fr_lambda=0.5
+    assert sweep.labels(idle, {"epochs": [7]}) == ["at@epochs=7"]
+
+
+def test_no_two_sweeps_share_a_table():
+    base = config.load("smoke", method="at-fr")
+    sweeps = [({"fr_lambda": [0.1, 1.0]}, [0]), ({"fr_lambda": [0.1]}, [0]), ({"lr": [0.1]}, [0]),
+              ({"lr": [0.1]}, [0, 1]), ({"epochs": list(range(99))}, [0]),
+              ({"epochs": list(range(98))}, [0])]
+    names = [sweep.table_name(base, *each) for each in sweeps]
+    assert names[0] == "sweep-at-fr-fr_lambda=0.1,1.0-seeds=0.csv"
+    assert len(set(names)) == len(names) and max(map(len, names)) < 255
+
+
+@pytest.mark.parametrize("text", ["-1", "", "0,", "1.5", "a", "0 1", "99999999999999999999"])
+def test_seeds_are_whole_numbers(text):
+    assert sweep.parse_seeds("0,2,0") == [0, 2]
+    with pytest.raises(ValueError, match="seeds.*whole numbers from 0"):
+        sweep.parse_seeds(text)
 
 
 @pytest.mark.parametrize(("vary", "message"), [

@@ -54,11 +54,19 @@ WRONG = {
     "recipe": ({"recipe": "rice"}, "recipe = 'rice': choose one of preset, official"),
     "model": ({"model": "resnet50"}, "model = 'resnet50': choose one of resnet18, .*resnet8-32"),
     "transform": ({"fr_transform": "x"}, "fr_transform = 'x': choose one of class, batch-class"),
+    "no radius": ({"eps": 0}, "eps = 0.0: must be above 0: there is no attack without a radius"),
+    "seed too large": ({"seed": 2**63}, "seed = .*: must be between 0 and 9223372036854775807"),
+    "no drop": ({"milestones": []}, "milestones = .*: one or more shares of the epochs"),
+    "starts too late": ({"method": "at-fr", "fr_start_epoch": 75, "epochs": 15},
+                        "fr_start_epoch = 75: a training of 15 epochs would end before it: choose "
+                        "0 to 14"),
+    "AWP starts too late": ({"method": "trades-awp", "recipe": "official", "epochs": 1},
+                            "awp_start_epoch = 9: a training of 1 epochs would end"),
     "eps in grey levels": ({"eps": 8}, "eps = 8.0: must be between 0 and 1 .*write '8/255'"),
     "step in grey levels": ({"step_size": "2"}, "step_size = 2.0: must be .*write '2/255'"),
     "negative": ({"eps": -0.1}, "eps = -0.1: must be between 0 and 1"),
     "nan": ({"eps": math.nan}, "eps = nan: must be between 0 and 1"),
-    "seed": ({"seed": -1}, "seed = -1: must be at least 0"),
+    "seed": ({"seed": -1}, "seed = -1: must be between 0 and"),
     "no epochs": ({"epochs": 0}, "epochs = 0: must be at least 1"),
     "batch of one": ({"batch_size": 1}, "batch_size = 1: must be at least 2"),
     "True is no int": ({"epochs": True}, "epochs = True: must be of type int"),
@@ -96,6 +104,20 @@ def test_every_preset_of_the_book_loads(name):
     assert load() == load("smoke")
 
 
+def test_a_preset_is_called_as_its_file_and_not_as_a_folder_of_results(tmp_path):
+    path = preset_file(tmp_path, "{epochs: 3}", "mine")
+    with pytest.raises(ValueError, match="says `preset: mine`, but .* write `preset: other`"):
+        load(path.rename(tmp_path / "other.yaml"))
+    with pytest.raises(ValueError, match="runs_dir has another folder 'results': rename the file"):
+        load(preset_file(tmp_path, "{epochs: 3}", "results"))
+    assert load("smoke", method="at", fr_start_epoch=75).epochs < 75  # which is nothing to AT
+
+
+def test_a_notebook_has_its_own_method():
+    with pytest.raises(ValueError, match="method = 'at': a notebook has its own; give `methods`"):
+        config.from_parameters({"preset": "smoke", "method": "at"}, method="trades")
+
+
 @pytest.mark.parametrize("name", ["smok", "", "smoke.yml", "nowhere/smoke.yaml", "../smoke"])
 def test_an_unknown_preset_names_the_known_ones(name):
     with pytest.raises(FileNotFoundError, match=re.escape(f"unknown preset {name!r}: choose one "
@@ -124,7 +146,7 @@ def test_a_preset_of_another_shape_is_refused(tmp_path, text):
     ("runs: ['at-fr-swa@epochs=3']", "list 'at-fr@epochs=3'"),
     ("runs: [sat]", "method = 'sat': choose one of"),
     ("epochs: [3", "not plain YAML: "), ("epocs: 3", "unknown parameter 'epocs'"),
-    ("lr: fast", "lr = 'fast': must be a number"), ("seed: -1", "seed = -1: must be at least 0")])
+    ("lr: fast", "lr = 'fast': must be a number"), ("seed: -1", "seed = -1: must be between 0")])
 def test_what_a_preset_says_wrongly_is_told_with_its_file(tmp_path, lines, message):
     path = preset_file(tmp_path, f"\n  {lines}")
     with pytest.raises(ValueError) as caught:
@@ -233,8 +255,8 @@ def test_the_variables_of_a_parameters_cell_make_a_config():
                  "load": load, "math": math}
     c = from_parameters(namespace, method="at-fr", own=("figure",))
     assert c == load("smoke", method="at-fr", seed=3, lr=0.2, eps="4/255")
-    c = from_parameters({"epochs": 2, "method": "at", "settings": {"epochs": 9, "lr": 0.5}},
-                        method="natural")  # of both, the variable counts
+    c = from_parameters({"epochs": 2, "settings": {"epochs": 9, "lr": 0.5}},
+                        method="at")  # of both, the variable counts
     assert (c.epochs, c.lr, c.method, c.label) == (2, 0.5, "at", "at@epochs=2,lr=0.5")
 
 
@@ -376,8 +398,8 @@ def test_a_preset_may_ask_for_the_recipe_and_a_change_may_decline_it(own_root):
 def test_the_label_names_the_recipe_and_what_differs_from_it(preset, method):
     c = load(preset, method=method, recipe="official")
     assert c.label == f"{method}@recipe=official"
-    changed = load(preset, method=method, recipe="official", epochs=1)
-    assert changed.label == f"{method}@recipe=official,epochs=1" and changed.epochs == 1
+    changed = load(preset, method=method, recipe="official", epochs=12)
+    assert changed.label == f"{method}@recipe=official,epochs=12" and changed.epochs == 12
     for one in (c, changed):
         assert load(preset, **parse_label(one.label)) == one
     as_it_says = load(preset, method=method, recipe="official", eps=c.eps)

@@ -252,6 +252,8 @@ REFUSED = {  # what is wrong: (how it came to be, the file or folder named, what
                                        for name in ("b/03", "a/00")], "test/a/00.png", SIZE),
     "empty": (spoilt("train/a/03.png", lambda _: b""), "train/a/03.png", UNREADABLE),
     "no image": (spoilt("test/a/03.png", lambda _: b"text"), "test/a/03.png", UNREADABLE),
+    "transparent": (lambda root: Image.new("RGBA", (5, 7), (9, 9, 9, 0)).save(
+        root / "train/C/02.png"), "train/C/02.png", "{}/{} is transparent in places"),
     "half": (spoilt("train/C/02.png", lambda raw: raw[:100]), "train/C/02.png", UNREADABLE),
     "chunks": (spoilt("train/C/02.png", lost_length), "train/C/02.png", UNREADABLE),
     "bomb": (spoilt("train/C/05.png", bomb), "train/C/05.png", UNREADABLE),

@@ -156,7 +156,25 @@ def test_the_image_shows_what_the_counts_say(monkeypatch, fates, expected):
     monkeypatch.setattr(one_image, "look", lambda model, image, label, **setting: {
         "classes": {"clean": label, "attacked": label if fates[model][int(image)] == "-" else -1}})
     x = y = torch.arange(4)
-    assert one_image.telling({name: name for name in fates}, x, y, flags) == expected
+    models = {name: name for name in fates}
+    assert one_image.telling(models, x, y, flags) == expected
+    other = {name: [True, mark == "-"] for name, row in fates.items() for mark in row[-1]}
+    found = one_image.telling(models, x, y, flags, wanted=other)
+    assert all(row[found] == row[-1] for row in fates.values()) or found == expected == 0
+
+
+def test_the_spectrum_of_a_perturbation_has_a_scale_of_its_own(tiny):
+    found = one_image.look(tiny, IMAGE, 0, attack="FGSM", eps=0.1, bandwidth=1)
+    figure = one_image.draw(found, ("cat", "dog"), columns=one_image.PANEL[:3])
+    clean, attacked, added = (ax.get_images()[0] for ax in figure.axes[1:6:2])
+    assert clean.get_clim() == attacked.get_clim()
+    assert added.get_clim()[1] == pytest.approx(added.get_array().max())
+    assert {ax.get_xlabel() for ax in figure.axes} >= {"amplitude (log scale)",
+                                                       "of the perturbation"}
+    figure = one_image.draw(found, ("cat", "dog"), strongest=7.0)
+    assert figure.axes[5].get_images()[0].get_clim()[1] == 7
+    plain = one_image.draw(found, ("cat", "dog"), columns=one_image.STAGES)
+    assert "of the perturbation" not in {ax.get_xlabel() for ax in plain.axes}
 
 
 def test_names_of_classes_are_no_markup(tiny):

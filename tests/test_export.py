@@ -47,6 +47,20 @@ def test_an_exported_run_loads_as_any_published_network(judged, tmp_path, label,
     assert {tensor.dtype for tensor in plain.values()} == {torch.float32}
 
 
+def test_an_export_replaces_no_other(judged, tmp_path):
+    export.export(judged, tmp_path)
+    export.export(judged, tmp_path)  # the same again changes nothing
+    for end in ("safetensors", "pt", "json"):
+        path = tmp_path / f"at-seed0.{end}"
+        kept, other = path.read_bytes(), b'{"label": "at"}'
+        path.write_bytes(other)
+        with pytest.raises(FileExistsError, match=f"at-seed0.{end}; give --out another folder, or "
+                                                  "remove at-seed0"):
+            export.export(judged, tmp_path)
+        assert path.read_bytes() == other
+        path.write_bytes(kept)
+
+
 def test_what_cannot_be_exported_is_said(judged, tmp_path):
     with pytest.raises(FileNotFoundError, match="train trades first"):
         export.export(judged.sibling("trades"), tmp_path)

@@ -1,12 +1,14 @@
 """The pipeline's commands: one line for a bad input, and results that are never replaced."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
+from conftest import write_preset
 
 from frlib.__main__ import main, publish
-from frlib.run import files
+from frlib.run import config, evaluate_run, files
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -15,11 +17,52 @@ REPO = Path(__file__).resolve().parents[1]
     (["train", "--preset", "nano"], "unknown preset 'nano': choose one of cifar100-subset, mini, "),
     (["train", "--run", "at@epoch=3"], "did you mean 'epochs'"),
     (["judge", "--run", "at", "--seed", "99"], "train at first"),
+    (["train", "--seeds", "1,2"], "train does not use --seeds, which is for sweep; train takes "),
+    (["sweep", "--seed", "4"], "sweep does not use --seed, which is for train, judge, "),
+    (["status", "--redo"], "status takes --preset, --runs-dir, --plugin, --json"),
+    (["figures", "at"], "figures does not use --run, which is for train, judge, sweep, export"),
+    (["export", "at", "--run", "at-fr"], "they mean the same, give one"),
+    (["sweep", "--seeds", "-1"], "--seeds '-1': must be whole numbers from 0"),
+    (["sweep", "--jobs", "0"], "--jobs 0: must be at least 1"),
+    (["sweep", "--run", "at", "--vary", "fr_lambda=1"], "it decides nothing of at"),
 ])
 def test_bad_input_is_one_clear_line_before_any_work(capsys, arguments, message):
     assert main(arguments) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and error.count("\n") == 1
+
+
+def test_a_part_of_an_options_name_is_none(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--runs", "at-fr"])
+    assert "unrecognized arguments: --runs" in capsys.readouterr().err
+
+
+def test_a_preset_brings_the_methods_of_its_labels(own_root, registries, capsys):
+    (own_root / "brought.py").write_text(
+        "from dataclasses import replace\nfrom frlib.methods import METHODS, register\n"
+        "register('brought', replace(METHODS['at'], averaged=''))\n")
+    preset = write_preset(own_root, "bringing", plugin="brought.py")
+    assert main(["judge", "--preset", preset, "--run", "brought"]) == 1
+    assert "train brought first" in capsys.readouterr().err
+
+
+def test_a_sweep_refuses_results_of_an_earlier_preset(own_root, tmp_path, monkeypatch, capsys):
+    command = ["sweep", "--preset", write_preset(own_root, "edited", epochs=1), "--run", "at",
+               "--runs-dir", str(tmp_path), "--vary", "epochs=1,2"]
+    monkeypatch.setattr(subprocess, "run", lambda command, cwd: subprocess.CompletedProcess("", 0))
+    for label in ("at", "at@epochs=2"):
+        c = config.load("edited.yaml", runs_dir=str(tmp_path), **config.parse_label(label))
+        files.write_json(evaluate_run.result_path(c), {
+            "label": label, "seed": 0, "config": c.group("train", "judge"), "data": {"test": "abc"},
+            "scores": {"clean": files.score([True, False])}})
+    assert main(command) == 0
+    assert (tmp_path / "results/edited/sweep-at-epochs=1,2-seeds=0.csv").is_file()
+    write_preset(own_root, "edited", epochs=3)
+    monkeypatch.setattr(subprocess, "run", None)  # it does not come to that
+    assert main(command) == 1
+    assert "seed0.json and preset edited are of two experiments: epochs = 1 and 3" \
+        in capsys.readouterr().err
 
 
 def test_commands_hold_where_a_path_has_a_space_or_has_moved():

@@ -219,9 +219,9 @@ def test_square_alone_is_suspicious_above_the_packages_threshold(only, total, ex
 def test_what_a_result_lacks_is_not_run():
     result = judged(fgsm="11", pgd20="11", aa="10")
     assert views.masking(result)["square"] is views.masking(result)["zero_gradient"] is None
-    assert views.masking_table({"at": result}, "small").count("<td>not run</td>") == 2
+    assert views.masking_table({"at": result}, "small").count(">not run</td>") == 2
     assert views.overfitting(result) == {}
-    assert views.overfitting_table({"at": result}, "small").count("<td>—</td>") == 4
+    assert views.overfitting_table({"at": result}, "small").count(">—</td>") == 4
 
 
 def test_robust_overfitting_is_what_the_last_checkpoint_loses_on_the_same_images():
@@ -234,7 +234,8 @@ def test_robust_overfitting_is_what_the_last_checkpoint_loses_on_the_same_images
     assert views.overfitting({**result, "checkpoint": "swa-best"})["peak"] == 0
     table = views.overfitting_table({"at": result}, "small")
     for cell in ("100.0", "30.0", "40.0", "10.0 (p = 0.002)", "5.0"):
-        assert f"<td>{cell}</td>" in table
+        assert f">{cell}</td>" in table
+    assert '<td data-head="PGD-20 %, best">40.0</td>' in table  # a card on a phone
 
 
 def test_the_published_figures_stand_below_ours():
@@ -248,6 +249,14 @@ def test_the_published_figures_stand_below_ours():
     assert "<td>as published</td>" in views.benchmark_table({"published-x": result}, "small")
     result["published"] = {"clean": None, "aa": None, "eps": 8 / 255}
     assert "as published" not in views.benchmark_table({"published-x": result}, "small")
+
+
+def test_a_preset_to_show_that_is_none_is_refused_and_another_seed_is_told(tmp_path):
+    with pytest.raises(ValueError, match="show = 'mimi': there are no results of such a preset"):
+        views.shown(config.load("smoke", runs_dir=str(tmp_path)), "mimi")
+    found = {"at": {0: {"seed": 0}, 1: {"seed": 1}}, "at-fr": {0: {"seed": 0}}, "lens": {0: {}}}
+    assert list(views.of_seed(found, 1)) == ["at", "at-fr, seed 0"]
+    assert list(views.of_seed(found, 0)) == ["at", "at-fr"]
 
 
 @pytest.mark.parametrize("path", sorted(REPO.glob("book/*.md")) + [REPO / "README.md"],

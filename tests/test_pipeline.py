@@ -10,7 +10,7 @@ from conftest import write_preset
 from papermill.cli import _resolve_type
 from snakemake.cli import parse_config
 
-from frlib.run import config
+from frlib.run import config, sweep
 from frlib.run.settings import PATHS
 
 REPO = Path(__file__).resolve().parents[1]
@@ -27,12 +27,13 @@ def test_make_passes_the_name_of_a_folder_as_text(name):
     assert parse_config(given) == {"data": [name], "preset": "mini"}
 
 
+def plan(*given):
+    # --forceall: plans the same whether or not something was already made in this folder
+    return subprocess.run([sys.executable, "-m", "snakemake", "-n", "-p", "--forceall", "--config",
+                           *given], cwd=REPO, text=True, capture_output=True, timeout=120)
+
+
 def test_the_pipeline_passes_it_on_and_refuses_what_was_read_as_a_number():
-    def plan(*given):
-        # --forceall: plans the same whether or not something was already made in this folder
-        return subprocess.run([sys.executable, "-m", "snakemake", "-n", "-p", "--forceall",
-                               "--config", *given], cwd=REPO, text=True, capture_output=True,
-                              timeout=120)
     planned = plan('data=["2024_01"]', "runs=my runs")
     assert planned.returncode == 0, planned.stderr
     for part in ("--data-root 2024_01 --runs-dir 'my runs'",
@@ -42,9 +43,23 @@ def test_the_pipeline_passes_it_on_and_refuses_what_was_read_as_a_number():
     again = plan("redo=1").stdout  # a retry goes on with what the first attempt has left
     assert again.count("$([ 1 -gt 1 ] || echo --redo)") > 3
     for given, message in (("data=2024_01", "data_root = 202401: must be of type str"),
-                           ("runs=", "runs_dir = '': must name a folder")):
+                           ("runs=", "runs_dir = '': must name a folder"),
+                           ("prest=mini", "prest: unknown; choose of preset, data, runs, plugin"),
+                           ("seeds=[3]", "labels and seeds: only together and for the target")):
         refused = plan(given)
         assert refused.returncode and message in refused.stdout + refused.stderr
+
+
+def test_a_sweep_passes_on_every_name_as_text():
+    base = config.load("smoke", runs_dir="r ü x", data_root="2024_01")
+    command = sweep.pipeline(base, ["at"], [3])
+    given = command[command.index("--config") + 1:command.index("--")]
+    assert parse_config(given) == {"preset": ["smoke"], "data": ["2024_01"], "runs": ["r ü x"],
+                                   "labels": ["at"], "seeds": ["3"]}
+    planned = plan(*given, "--", "sweep")
+    assert planned.returncode == 0, planned.stderr
+    assert "--preset smoke --data-root 2024_01 --runs-dir 'r ü x' --run at --seed 3" \
+        in planned.stdout + planned.stderr
 
 
 @pytest.mark.parametrize("name", ["2024", "2024_01", "0123", "1e3", "True"])

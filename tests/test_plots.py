@@ -32,6 +32,17 @@ SIDES = {"at": {"low_pass": ([8, 4], [0.9, 0.5]), "high_pass": ([2, 4], [0.8, 0.
 MAPS = {f"model {i}": np.random.default_rng(i).random((4, 3)) for i in range(7)}
 AXES = [-4, -2, 0, 2], [-2, 0, 2]
 
+GAINS = {"at-fr": {"clean": (-9.0, -10.0, -8.0), "AA": (1.0, -0.5, 2.5)},
+         "at-fr-swa, equation 2, λ 0.005": {"clean": (0.5, 0.1, 0.9)}}
+CLAIMS = [{"text": "it holds", "paper": 4.5, "ours": (-6.0, -7.0, -5.0), "verdict": "contradicted",
+           "released": {"ours": (2.0, 1.0, 3.0), "verdict": "reproduced"}},
+          {"text": "another claim, " * 4, "paper": None, "ours": None, "verdict": "not run",
+           "released": None}]
+SHARE = (0.5, 0.4, 0.6)
+FRONT = {"AA": {"AT": {"": (SHARE, SHARE), "hollow: paper": ((0.8, None, None),) * 2},
+                "AT-FR": {"λ 0": (SHARE, SHARE), "λ 1": ((0.3, 0.2, 0.4), SHARE)},
+                "AT-FR-SWA": {"λ 1": ((0.31, 0.2, 0.4), SHARE)}}}
+
 FIGURES = {
     "kernels": lambda **k: plots.kernels({"at": RNG.normal(size=(5, 3, 3, 3))}, count=4, **k),
     "kernels, one channel": lambda **k: plots.kernels({"a": np.zeros((2, 1, 3, 3))}, **k),
@@ -46,6 +57,8 @@ FIGURES = {
     "radial": lambda **k: plots.radial({"clean": [4.0, 1.0, 0.0], "adv": np.ones(3)}, **k),
     "attack_bars": lambda **k: plots.attack_bars(ATTACKS, **k),
     "band_shares": lambda **k: plots.band_shares(SHARES, {"low": 0.1, "high": 0.9}, **k),
+    "differences": lambda **k: plots.differences(GAINS, base="AT", **k),
+    "frontier": lambda **k: plots.frontier(FRONT, **k),
     "filtered_accuracy": lambda **k: plots.filtered_accuracy(SIDES, **k),
     "frequency_maps": lambda **k: plots.frequency_maps(MAPS, *AXES, label="accuracy (%)", **k),
     "frequency_maps, log": lambda **k: plots.frequency_maps(
@@ -90,6 +103,13 @@ def test_the_best_epoch_is_ringed_and_a_wrong_one_refused():
         plots.curves(LINES, best={"at PGD": 9})
 
 
+def test_a_line_that_begins_as_another_is_thin_on_a_wide_one():
+    late = {"label": "late", "epochs": EPOCHS, "values": [0.3, 0.4, 0.9]}
+    lines = lines_of(plots.curves([*LINES, late]))
+    widths = {label: line.get_linewidth() for label, line in lines.items()}
+    assert widths["at clean"] > widths["at PGD"] == widths["at-fr PGD"] > widths["late"]
+
+
 def test_no_filter_stands_at_the_left_and_an_interval_is_as_long_as_given():
     ax = plots.low_pass_accuracy(FILTERED).axes[0]
     assert ax.xaxis_inverted() and list(ax.get_xticks()) == [4, 6, 8]
@@ -105,11 +125,48 @@ def test_radial_energy_is_shown_as_a_share_without_zeros():
 @pytest.mark.parametrize("function", [plots.kernels, plots.roughness, plots.spectra, plots.curves,
                                       plots.losses, plots.low_pass_accuracy, plots.radial,
                                       plots.attack_bars, plots.filtered_accuracy, plots.frontier,
+                                      plots.differences, plots.forest,
                                       lambda empty: plots.band_shares(empty, {}),
                                       lambda none: plots.frequency_maps(none, [0], [0], label="")])
 def test_nothing_to_draw_is_an_error(function):
     with pytest.raises(ValueError, match="nothing to draw"):
         function([] if function in (plots.spectra, plots.curves, plots.losses) else {})
+
+
+def test_a_difference_within_chance_is_hollow_and_each_attack_has_its_scale():
+    fig = plots.differences(GAINS, base="AT")
+    clean, aa = fig.axes
+    points = [[line for line in ax.lines if line.get_marker() == "o"] for ax in (clean, aa)]
+    hollow = [[line.get_markerfacecolor() == "white" for line in found] for found in points]
+    assert hollow == [[False, False], [True]]
+    assert [line.get_xdata()[0] for line in points[0]] == [-9, 0.5]
+    assert clean.get_xlim() != aa.get_xlim() and "not run" in [t.get_text() for t in aa.texts]
+    assert [t.get_text() for t in clean.get_yticklabels()] == [
+        "at-fr", "at-fr-swa, equation 2,\nλ\N{NO-BREAK SPACE}0.005"]
+
+
+def test_the_verdicts_of_the_forest_stand_beside_their_marks_and_rows_apart():
+    ax = plots.forest(CLAIMS).axes[0]
+    places = {text.get_text(): text.get_position()[1] for text in ax.texts}
+    marks = {line.get_marker(): line.get_ydata()[0] for line in ax.lines
+             if len(line.get_xdata()) == 1 and line.get_transform() != ax.transData}
+    assert places["contradicted"] == marks["o"] or places["not run"] == marks["o"]
+    assert places["reproduced"] == marks["s"]
+    assert places["reproduced"] - places["contradicted"] > 1  # in lines of text
+    bottom, top = ax.get_ylim()
+    lines = (bottom - top) * 12 / 72  # inches
+    assert lines < ax.figure.get_figheight()
+
+
+def test_the_frontier_keeps_the_paper_apart_and_joins_a_regulariser():
+    ours, paper = plots.frontier(FRONT).axes
+    assert paper.get_title() == "paper" and ours.get_xlim()[1] < 80 < paper.get_xlim()[1]
+    joined = [line for line in ours.lines if len(line.get_xdata()) == 2]
+    np.testing.assert_allclose([line.get_xdata() for line in joined], [[50, 30]])
+    assert [text.get_text() for text in ours.texts] == ["λ 0", "λ 1"]
+    handles = ours.figure.legends[0].legend_handles
+    looks = [(handle.get_color(), handle.get_marker()) for handle in handles]
+    assert looks[1][0] == looks[2][0] != looks[0][0] and len({marker for _, marker in looks}) == 3
 
 
 def test_maps_share_a_scale_and_stand_at_their_frequencies():

@@ -1,12 +1,14 @@
 """A reader's own file: a method, a network and an attack, trained, judged and shown like ours."""
 
+import importlib
+
 import pytest
 import torch
 
 from frlib import evaluate, methods, models
 from frlib.__main__ import main
 from frlib.publish import comparison
-from frlib.run import config, files, presets, sweep
+from frlib.run import config, files, own_code, presets, sweep
 
 MINE = """
 from torch import nn
@@ -79,16 +81,30 @@ def test_an_edited_file_is_told_and_an_unfinished_run_does_not_go_on(own_root, t
     assert "your own code as it was before a change; --redo trains it again" in caplog.text
     assert main(["judge", *command]) == 0
     assert "your attack 'brighter' has changed" in caplog.text
+    (tmp_path / "results/plugged/mine/seed0.json").unlink()
+    assert main(["judge", *command]) == 1  # its weights, in another network
+    assert "by your own code as it was before a change: put that back" in capsys.readouterr().err
     (tmp_path / "plugged/mine/seed0/finished.json").unlink()
     assert main(["train", *command]) == 1
     assert "it cannot go on with other code" in capsys.readouterr().err
+
+
+def test_what_a_file_imports_from_its_folder_is_its_code_too(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "weighing.py").write_text("from scales import ONE\n")
+    (tmp_path / "scales.py").write_text("import weighing\nONE = 1\n")
+    (tmp_path / "attacking.py").write_text("import torch, weighing\ndef attack(x): return x\n")
+    attack = importlib.import_module("attacking").attack
+    before = own_code.checksum(attack)
+    (tmp_path / "scales.py").write_text("import weighing\nONE = 5\n")
+    assert own_code.checksum(attack) != before
 
 
 def test_a_preset_brings_its_file_along(tmp_path):
     settings = config.load("plugged.yaml", method="mine-swa")
     assert settings.trained_as == "mine" and settings.label == "mine-swa"
     assert config.decides("beta", "mine") and not config.decides("beta", "at")
-    assert 'plugin="mine.py"' in sweep.pipeline(settings, ["mine"], [0])
+    assert 'plugin=["mine.py"]' in sweep.pipeline(settings, ["mine"], [0])
     with pytest.raises(ValueError, match="recipe = 'official': only for at, "):
         config.load("plugged.yaml", method="mine", recipe="official")
 

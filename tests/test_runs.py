@@ -40,7 +40,10 @@ def settings(tmp_path, own_root):
 def test_a_run_and_its_result_are_not_served_for_other_images(tmp_path, settings):
     ours, theirs = (settings(images(tmp_path / name, classes=4, count=6 + i, seed=i))
                     for i, name in enumerate("ab"))
-    run, result = train.train(ours), evaluate_run.judge(ours)
+    run = train.train(ours)
+    with pytest.raises(ValueError, match="was trained on other images than .*/b holds"):
+        evaluate_run.judge(theirs)
+    result = evaluate_run.judge(ours)
     assert train.train(ours).dir == run.dir and evaluate_run.judge(ours) == result
     with pytest.raises(RuntimeError, match="settings .data_files = 'sha256:.* there, 'sha256:"):
         train.train(theirs)

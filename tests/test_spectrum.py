@@ -89,13 +89,27 @@ def test_a_hidden_gradient_is_told_by_every_check():
 
 # --- figures
 
-def test_the_frontier_has_a_panel_for_each_attack_and_hollow_points_of_the_paper():
+def test_the_frontier_has_two_panels_for_each_attack_and_begins_at_at():
     panels = spectrum_views.panels(RESULTS)
     assert list(panels) == ["PGD-20, first 40 test images", "C&W, first 40 test images",
                             "AutoAttack, first 20 test images"]
+    groups = panels["C&W, first 40 test images"]
+    assert list(groups["AT-FR, equation 2"]) == ["λ 0", "λ 0.1", comparison.PAPER]
+    assert groups["AT-FR, equation 2"]["λ 0"] == groups["AT"][""]
+    assert list(groups["AT-FR-SWA, equation 2"]) == [comparison.PAPER]  # AT-SWA was not run
     fig = plots.frontier(panels, title="t")
-    assert [ax.get_title() for ax in fig.axes] == list(panels)
-    hollow = [line for line in fig.axes[0].lines if line.get_markerfacecolor() == "white"]
+    assert {ax.get_title() for ax in fig.axes[::2]} == set(panels)
+    assert {ax.get_title() for ax in fig.axes[1::2]} == {"paper, WRN-34-10"}
+    hollow = [line for line in fig.axes[1].lines if line.get_markerfacecolor() == "white"]
     assert len(hollow) == 7  # the rows of Table 2
-    legend = [text.get_text() for text in fig.axes[-1].get_legend().get_texts()]
-    assert legend[-1] == comparison.PAPER and "AT-FR, logit pairing" in legend
+    legend = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert "AT-FR, logit pairing" in legend
+
+
+def test_differences_are_in_points_by_run_and_attack():
+    found = spectrum_views.differences(RESULTS, LABELS, "at")
+    assert list(found) == ["at-fr", "at-fr, logit pairing"]
+    assert list(found["at-fr"]) == ["Clean", "PGD-20", "C&W", "AutoAttack (first 20)"]
+    value, low, high = found["at-fr"]["Clean"]
+    assert value == pytest.approx(-15) and low < -15 < high
+    assert list(spectrum_views.differences(RESULTS, LABELS, "at", ["cw"])["at-fr"]) == ["C&W"]

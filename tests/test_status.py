@@ -47,3 +47,12 @@ def test_the_command_lists_all_presets_or_one(stored, capsys):
     assert json.loads(capsys.readouterr().out)["results"] == 2
     assert main(["status", "--preset", "two"]) == 0
     assert capsys.readouterr().out.startswith("two  at  seed 1  as now\n1 results, 0 of them")
+
+
+def test_a_result_whose_run_was_trained_again_is_stale(tmp_path, stored):
+    name = stored("own", "at-swa", checkpoint_sha256="a", numerics={"judge": 1})
+    finished = tmp_path / "own/at/seed0/finished.json"
+    for sums, stale in ({"best": "a"}, []), ({"best": "b"}, ["its run was trained again"]):
+        files.write_json(finished, {"checkpoints": sums})
+        row, = status(tmp_path / "results")["files"]
+        assert (row["file"], row["stale"]) == (name, stale)

@@ -40,9 +40,19 @@ def myst_table(preset, name, caption, head, rows, classes="numbers", widths=None
 
 
 def html_table(preset, head, rows, *, caption="", classes="numbers") -> str:
-    """A table as plain HTML, scrolling in itself, below the mark if the preset is smoke."""
-    lines = ["<tr>" + "".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in row) + "</tr>"
-             for tag, row in [("th", head), *(("td", row) for row in rows)]]
+    """A table as plain HTML, scrolling in itself, below the mark if the preset is smoke.
+
+    With the class "cards" a phone shows each row as a card, its cells behind their heads.
+    """
+    named = [f' data-head="{html.escape(str(cell))}"' for cell in head] \
+        if "cards" in classes.split() else [""] * len(head)
+
+    def line(tag, row, heads):
+        cells = (f"<{tag}{name}>{html.escape(str(cell))}</{tag}>"
+                 for cell, name in zip(row, heads, strict=False))
+        return f"<tr>{''.join(cells)}</tr>"
+
+    lines = [line("th", head, [""] * len(head)), *(line("td", row, named) for row in rows)]
     return (f'{SMOKE if preset == "smoke" else ""}<div class="pst-scrollable-table-container">'
             f'<table class="table {classes}"><caption>{html.escape(caption)}'
             f'</caption><thead>{lines[0]}</thead><tbody>{"".join(lines[1:])}</tbody></table></div>')

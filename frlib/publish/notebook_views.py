@@ -19,6 +19,7 @@ from frlib.publish.claims import NOT_RUN, radius
 from frlib.publish.collected import PUBLISHED, collect
 from frlib.publish.comparison import short
 from frlib.publish.markup import NONE, SMOKE_MARK, chance, html_table, percent
+from frlib.publish.result_format import KINDS
 from frlib.publish.statistics import LEVEL, interval, rank_test, sign_flip
 from frlib.run.config import Config, load
 from frlib.run.figures import examples
@@ -66,6 +67,9 @@ def shown(config: Config, show: str = "", needed=("at", "at-fr"), *,
                  if all(any(committed.glob(f"{preset}/{label}/seed*.json")) for label in needed))
         name = next(there, name)
     found = collect(name, resolve(config.runs_dir) / "results", committed)
+    if show and not found and show not in shipped():
+        raise ValueError(f"show = {show!r}: there are no results of such a preset; the book's are "
+                         f"{', '.join(shipped())}")
     if name == config.preset_name or name in shipped():
         comparable.of_one_experiment(found, load(config.preset if name == config.preset_name
                                                  else name))
@@ -116,6 +120,16 @@ def shown_file(what: str, config: Config, show: str = "") -> tuple[str, dict]:
         if what in collected:
             return name, first(collected[what], config.seed)
     raise FileNotFoundError(f"no {what} of preset {name!r}: run notebooks 01 to 03 first")
+
+
+def of_seed(collected: dict, seed: int) -> dict[str, dict]:
+    """{label: result} of one seed; where a label lacks it, its first, and the label says so."""
+    found = {}
+    for label, by_seed in collected.items():
+        if label not in KINDS:
+            result = first(by_seed, seed)
+            found[label if seed in by_seed else f"{label}, seed {min(by_seed)}"] = result
+    return found
 
 
 def first(by_seed: dict, seed: int = 0) -> dict:
@@ -358,9 +372,10 @@ def masking_table(results: dict[str, dict], preset: str) -> str:
     for label, result in results.items():
         found = masking(result)
         loud = [CHECKS[name] for name, check in found.items() if check and check["suspicious"]]
-        rows.append([label, *(f"{check['count']} of {check['total']}" if check else NOT_RUN
-                              for check in found.values()), "; ".join(loud) or "none"])
-    return html_table(preset, ["Method", *CHECKS.values(), "suspicious"], rows, caption=(
+        rows.append([short(label), *(f"{check['count']} of {check['total']}" if check else NOT_RUN
+                                     for check in found.values()), "; ".join(loud) or "none"])
+    return html_table(preset, ["Method", *CHECKS.values(), "suspicious"], rows,
+                      classes="numbers cards", caption=(
         f"Suspicious beyond chance: above {100 * AUTOATTACK_GAP:g} % in the first column, in the "
         "second if the reverse is rarer, "
         f"above {100 * SQUARE_GAIN:g} % and {100 * NO_GRADIENT:g} % in the others."))
@@ -390,11 +405,12 @@ def overfitting_table(results: dict[str, dict], preset: str) -> str:
         found, gap = overfitting(result), NONE
         if "gap" in found:
             gap = f"{round(found['gap'], 1) + 0.0:.1f} ({chance(found['p'])})"
-        rows.append([label, *(f"{100 * s['correct'] / s['total']:.1f}" if s else NONE
+        rows.append([short(label), *(f"{100 * s['correct'] / s['total']:.1f}" if s else NONE
                               for s in scores), gap,
                      f"{found['peak']:.1f}" if "peak" in found else NONE])
     return html_table(preset, ["Method", "clean %, best", "last", "PGD-20 %, best", "last",
-                                      "best minus last, points", "curve: highest minus last"], rows)
+                                      "best minus last, points", "curve: highest minus last"], rows,
+                      classes="numbers cards")
 
 
 def _best_and_last(result: dict) -> tuple[dict, dict]:

@@ -92,16 +92,17 @@ def counted(flags: dict, what: str) -> str:
     return f"Of {total} images read right, {what}: {each}."
 
 
-def telling(models: dict, x, y, flags: dict, **setting) -> int:
+def telling(models: dict, x, y, flags: dict, *, wanted=None, **setting) -> int:
     """The index of the first image on which is seen what the counts say.
 
     All networks read it right, and each loses it to the attack, and behind the filter, if it loses
     most of those that it reads right, and keeps it if it keeps most. If there is none, the first
     that all read right, else 0. flags: {name: bool (N,) for some of STAGES in their order}, as of
-    the same attack in one batch; setting: as `look` takes it.
+    the same attack in one batch; wanted: {name: [bool, ...]}, other fates than those of most, in
+    the same order; setting: as `look` takes it.
     """
     kept = {name: [2 * int((found[0] & right).sum()) > int(found[0].sum()) for right in found]
-            for name, found in flags.items()}
+            for name, found in flags.items()} | (wanted or {})
     common = torch.stack([found[0] for found in flags.values()]).all(0).nonzero()[:, 0].tolist()
 
     def seen(name, i):
@@ -116,21 +117,24 @@ def telling(models: dict, x, y, flags: dict, **setting) -> int:
 
 
 def draw(found: dict, classes, *, columns=PANEL, most=MOST_CLASSES, shares=False, limits=None,
-         title=None, mark=None) -> Figure:
-    """A `look` as a figure: images over their amplitude spectra on one log scale, then bars.
+         strongest=None, title=None, mark=None) -> Figure:
+    """A `look` as a figure: images over their amplitude spectra on log scales, then bars.
 
     columns: some of PANEL; classes: the names of the labels; mark: as in `frlib.publish.plots`.
     The bars are the logits, from the lowest to the highest of `limits` if given, with `shares` the
     probabilities, of the `most` highest classes. The perturbation is drawn with grey for 0, black
-    for -eps and white for +eps, per channel.
+    for -eps and white for +eps, per channel; its spectrum, which is a hundred times weaker, has a
+    scale of its own, up to the amplitude `strongest`, by default its highest.
     """
     images, eps = found["images"], found["eps"]
     perturbation = images["attacked"] - images["clean"]
     shown = {**images, "perturbation": 0.5 + perturbation / (2 * eps or 1)}
-    spectra = {name: spectral.amplitude(torch.from_numpy(values)[None])[0].mean(0).numpy()
+    spectra = {name: _spectrum(values)
                for name, values in {**images, "perturbation": perturbation}.items()}
-    top = max(float(spectra["clean"].max()), 1e-6)
-    scale = LogNorm(top / 1e4, top, clip=True)
+    tops = [max(float(top), 1e-6) for top in
+            (spectra["clean"].max(), strongest or spectra["perturbation"].max())]
+    looks = [{"cmap": "viridis", "norm": LogNorm(tops[0] / 1e4, tops[0], clip=True)},  # of images
+             {"cmap": "magma", "norm": LogNorm(tops[1] / 1e2, tops[1], clip=True)}]
     stages = [name for name in STAGES if name in columns]
     chosen = _highest(found, stages, min(most, len(found["logits"]["clean"])))
     width = 0.5 + 0.92 * len(columns)  # inches, as those below
@@ -143,6 +147,7 @@ def draw(found: dict, classes, *, columns=PANEL, most=MOST_CLASSES, shares=False
         top=1 - above / height, bottom=1 - (above + 2) / height, hspace=0.1, wspace=0.08)
     rows, wide = spectra["clean"].shape
     left, up = -(wide // 2) - 0.5, -(rows // 2) - 0.5
+    drawn = {}
     for column, name in enumerate(columns):
         ax = fig.add_subplot(grid[0, column], xticks=[], yticks=[], anchor="S")
         ax.imshow(np.clip(shown[name].transpose(1, 2, 0).squeeze(), 0, 1), cmap="gray", vmin=0,
@@ -150,18 +155,27 @@ def draw(found: dict, classes, *, columns=PANEL, most=MOST_CLASSES, shares=False
         reading, color = _heading(found, name, classes)
         ax.set_title(reading, fontsize=8, color=color, linespacing=1.25, pad=3, parse_math=False)
         ax = fig.add_subplot(grid[1, column], yticks=[], anchor="N")
-        drawn = ax.imshow(spectra[name], cmap="viridis", norm=scale, interpolation="nearest",
-                          extent=(left, left + wide, up + rows, up))
+        added = name == "perturbation"
+        drawn[added] = ax.imshow(spectra[name], interpolation="nearest", **looks[added],
+                                 extent=(left, left + wide, up + rows, up))
         ax.set_xticks([])
         if column == 0:
             ax.set_ylabel("cycles / image", fontsize=7.5, labelpad=0)
             ax.set_yticks([-(rows // 4), 0, rows // 4])
             ax.tick_params(labelsize=7, pad=1)
-    bar = fig.colorbar(drawn, cax=fig.add_subplot(grid[2, :]), orientation="horizontal",
-                       ticks=[top / 1e4, top / 1e2, top], format="%.2g")
-    bar.ax.minorticks_off()
-    bar.set_label("amplitude of the spectra (log scale)", fontsize=7.5, labelpad=1)
-    bar.ax.tick_params(labelsize=7, pad=1)
+    split = max(1, min(2, len(columns) - 1)) if True in drawn else len(columns)
+    for added, place in ((False, slice(None, split)), (True, slice(split, None))):
+        if added not in drawn:
+            continue
+        powers = 10.0 ** np.arange(-9, 9)
+        low, high = looks[added]["norm"].vmin, looks[added]["norm"].vmax
+        bar = fig.colorbar(drawn[added], cax=fig.add_subplot(grid[2, place]), format="%g",
+                           orientation="horizontal",
+                           ticks=powers[(1.2 * low < powers) & (powers < high / 1.2)])
+        bar.ax.minorticks_off()
+        bar.set_label("of the perturbation" if added else "amplitude (log scale)", fontsize=7.5,
+                      labelpad=1)
+        bar.ax.tick_params(labelsize=7, pad=1)
     _bars(fig.add_axes((1 / width, (height - above - 2.5 - bars) / height, 1 - 1.12 / width,
                         (bars - 0.05) / height)),
           found, classes, chosen, stages, shares, limits)
@@ -170,6 +184,11 @@ def draw(found: dict, classes, *, columns=PANEL, most=MOST_CLASSES, shares=False
         fig.text(0.5, 0.01, "\n".join(textwrap.wrap(mark, 15 * width)), color="#B00020", fontsize=8,
                  weight="bold", ha="center", va="bottom")
     return fig
+
+
+def _spectrum(image) -> np.ndarray:
+    """The amplitudes (H, W) of an image (C, H, W), the mean over its channels."""
+    return spectral.amplitude(torch.from_numpy(image)[None])[0].mean(0).numpy()
 
 
 def attack_of(found: dict) -> str:
@@ -274,6 +293,7 @@ def frames(found: dict[str, dict[int, dict]], classes, *, start: int, knob="eps"
     found: {model: {step of the slider: look}}, the same steps for every model, as the eps in grey
     levels of 255. The frames of `start` are shown first, and are all there is where scripts do not
     run. knob, unit: what the slider turns; caption: plain text below; drawn: as `draw` takes it.
+    The models share the scales of their spectra and logits, those of the perturbation at a step.
     Raises ValueError when `found` is empty or uneven, or `start` is not one of its steps.
     """
     steps = [list(at) for at in found.values()]
@@ -284,9 +304,12 @@ def frames(found: dict[str, dict[int, dict]], classes, *, start: int, knob="eps"
     logits = [values for looks in found.values() for at in looks.values()
               for values in at["logits"].values()]
     drawn = {"limits": (np.min(logits) - 0.1, np.max(logits) + 0.1), **drawn}
+    by_step = zip(*(looks.values() for looks in found.values()), strict=True)
+    strongest = [max(_spectrum(at["images"]["attacked"] - at["images"]["clean"]).max()
+                     for at in looks) for looks in by_step]
     first, sides = steps[0].index(start), ""
     for name, looks in found.items():
-        pictures = [img(at, classes, columns=columns, mark=mark, **drawn,
+        pictures = [img(at, classes, columns=columns, mark=mark, strongest=strongest[step], **drawn,
                         title=f"{name}: {_setting(at, columns)}",
                         alt=" ".join(filter(None, (f"Model {name}.",
                                                    sentence(at, classes, columns), mark))),

@@ -12,10 +12,11 @@ import textwrap
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.colors import LogNorm, PowerNorm
+from matplotlib.colors import LogNorm, PowerNorm, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.transforms import Bbox
+from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox, blended_transform_factory
 
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 DASHES = ["-", (0, (5, 2)), (0, (1, 1.3)), (0, (6, 1.5, 1, 1.5)), (0, (8, 2, 1, 2, 1, 2))]
@@ -140,6 +141,7 @@ def curves(lines, *, best=None, drop=None, title=None, mark=None) -> Figure:
     lines: [{"label", "epochs", "values"}], values as fractions, None or NaN where not measured.
     Lines of one "group" (say, the method) share a colour, of one "style" (say, clean or PGD) a
     dash; both default to a new one for each label. One with "points" is hollow marks, not joined.
+    One that lies on another, as runs do that begin alike, is thin, and the other wide.
     best: {label: epoch}, ringed on its line. drop: epoch or epochs of a learning-rate drop.
     """
     lines = [{**line, "values": 100 * np.asarray(line["values"], float)} for line in lines]
@@ -322,29 +324,41 @@ def _bars(table, xlabel, ylabel, levels, title, mark):
     return _finish(fig, title, mark)
 
 
-def effects(table, *, title=None, mark=None) -> Figure:
-    """What a changed setting does to the accuracy: points with bars for their 95 % intervals.
+def differences(table, *, base="", title=None, mark=None) -> Figure:
+    """What changes in accuracy, run by run, a panel for each attack with a scale of its own.
 
-    table: {run: {attack: (difference, low, high)}} in points, as `book_tables.effects` gives it.
-    A run is a row, an attack a marker; at 0 the run is like the one it is compared with.
+    table: {run: {attack: (difference, low, high)}} in points, as `book_tables.effects` and
+    `spectrum_views.differences` give it; at 0 a run is like `base`, by default the one it is
+    compared with. A point whose 95 % interval holds 0 is hollow.
     """
     _need(table)
     attacks = list(dict.fromkeys(attack for row in table.values() for attack in row))
-    fig, axes = _figure(1.2 + 0.55 * len(table))
-    ax, step = axes[0, 0], 0.6 / len(attacks)
-    for index, attack in enumerate(attacks):
-        places = np.array([place for place, row in enumerate(table.values()) if attack in row])
-        values, lows, highs = np.array([row[attack] for row in table.values() if attack in row]).T
-        ax.errorbar(values, places + (index - (len(attacks) - 1) / 2) * step,
-                    xerr=np.stack([values - lows, highs - values]).clip(0), label=attack, ls="",
-                    capsize=3, color=COLORS[index % len(COLORS)], markersize=5,
-                    marker=MARKERS[index % len(MARKERS)])
-    ax.axvline(0, color=GREY, lw=1)
-    ax.set_yticks(range(len(table)), table)
-    ax.set_ylim(len(table) - 0.5, -0.5)
-    ax.grid(axis="y", visible=False)
-    ax.set(xlabel="difference (points of accuracy)", ylabel="run")
-    _legend(ax)
+    whole = (name.replace("λ ", "λ\N{NO-BREAK SPACE}") for name in table)
+    names = ["\n".join(textwrap.wrap(name, 26)) for name in whole]
+    fig, axes = _figure(1 + 0.14 * sum(2 + name.count("\n") for name in names),
+                        columns=len(attacks))
+    for attack, ax in zip(attacks, axes[0], strict=True):
+        for place, row in enumerate(table.values()):
+            if attack not in row:
+                ax.text(0, place, "not run", ha="center", va="center", fontsize=7, color=GREY)
+                continue
+            value, low, high = row[attack]
+            ax.errorbar([value], [place], xerr=np.clip([[value - low], [high - value]], 0, None),
+                        fmt="o", capsize=2, markersize=5, lw=1.2, color=COLORS[0],
+                        markerfacecolor="white" if low <= 0 <= high else None)
+        for place in range(1, len(table), 2):
+            ax.axhspan(place - 0.5, place + 0.5, color="#F2F2F2", zorder=0)
+        ax.axvline(0, color=GREY, lw=1, zorder=1)
+        ax.set_title("\n".join(textwrap.wrap(attack, 11)), fontsize=9)
+        ax.set_xlabel("points", fontsize=8)
+        ax.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+        ax.set_ylim(len(table) - 0.5, -0.5)
+        ax.set_yticks(range(len(table)), names if ax is axes[0, 0] else [], parse_math=False)
+        ax.tick_params(labelsize=8, length=0)
+        ax.grid(axis="x", color="#DDDDDD", lw=0.6)
+        ax.grid(axis="y", visible=False)
+        ax.spines[["top", "right", "left"]].set_visible(False)
+    axes[0, 0].set_ylabel(f"minus {base}" if base else "run", fontsize=8)
     return _finish(fig, title, mark)
 
 
@@ -353,109 +367,143 @@ def forest(rows, *, title=None, mark=None) -> Figure:
 
     rows: [{"text", "paper", "ours", "verdict", "released"}], in points; paper is a number or None,
     ours (difference, low, high) or None where it was not run; released, {"ours", "verdict"} or
-    None, is the same claim with the regulariser as released. Right of 0 the claim holds.
+    None, is the same claim with the regulariser as released. Right of 0 the claim holds. A row is
+    as high as its text, and each verdict stands beside the mark that it judges.
     """
     _need(rows)
-    fig, axes = _figure(0.7 + 0.33 * len(rows), width=9)
+    texts = ["\n".join(textwrap.wrap(row["text"], 42)) for row in rows]
+    heights = np.array([max(text.count("\n") + 1, 2 if row["released"] else 1) + 0.7
+                        for text, row in zip(texts, rows, strict=True)])  # in lines of text
+    edges = np.array([0, *heights.cumsum()])
+    line = 12 / 72  # inches
+    fig, axes = _figure(0.95 + edges[-1] * line, width=8)
     ax = axes[0, 0]
+    across, beside = fig.transFigure, ax.get_yaxis_transform()
 
-    def ours(difference, place, mark, color):
-        value, low, high = difference
-        ax.errorbar([value], [place], xerr=np.clip([[value - low], [high - value]], 0, None),
-                    fmt=mark, capsize=3, color=color, markersize=6)
-
-    for place, row in enumerate(rows):
-        if row["paper"] is not None:
-            ax.plot(row["paper"], place - 0.2, "D", color=COLORS[1], markersize=6)
-        if row["released"]:
-            ours(row["released"]["ours"], place + 0.3, "s", COLORS[2])
-        if row["ours"] is None:
-            ax.text(0, place + 0.1, " not run", va="center", fontsize=9, color=GREY)
+    def ours(found, place, what, color):
+        """One of our points, and at the right its mark and its verdict."""
+        if found["ours"] is None:
+            ax.text(0, place, " not run", va="center", fontsize=10, color=GREY)
         else:
-            ours(row["ours"], place + 0.05, "o", COLORS[0])
+            value, low, high = found["ours"]
+            ax.errorbar([value], [place], xerr=np.clip([[value - low], [high - value]], 0, None),
+                        fmt=what, capsize=3, color=color, markersize=6)
+        ax.plot(1.04, place, what, color=color, markersize=6, transform=beside, clip_on=False)
+        ax.text(1.07, place, found["verdict"], va="center", fontsize=10, weight="bold",
+                transform=beside)
+
+    for row, middle, edge in zip(rows, edges[:-1] + heights / 2, edges, strict=False):
+        both = bool(row["released"])
+        if edge:
+            ruler = ax.axhline(edge, color="#DDDDDD", lw=0.6, clip_on=False)
+            ruler.set_transform(blended_transform_factory(across, ax.transData))
+            ruler.set_in_layout(False)
+        if row["paper"] is not None:
+            ax.plot(row["paper"], middle - (0.95 if both else 0.4), "D", color=COLORS[1],
+                    markersize=6)
+        ours(row, middle - 0.4 if both else middle + 0.1, "o", COLORS[0])
+        if both:
+            ours(row["released"], middle + 0.65, "s", COLORS[2])
     ax.plot([], [], "o", color=COLORS[0], label="ours, 95 % interval")
     if any(row["released"] for row in rows):
         ax.plot([], [], "s", color=COLORS[2], label="ours, regulariser as released")
     ax.plot([], [], "D", color=COLORS[1], markersize=6, label="paper")
     ax.axvline(0, color=GREY, lw=1)
-    ax.set_yticks(range(len(rows)), ["\n".join(textwrap.wrap(row["text"], 46)) for row in rows],
-                  fontsize=9)
-    for place, row in enumerate(rows):
-        told = textwrap.wrap(row["verdict"], 24 if any(r["released"] for r in rows) else 16)
-        if row["released"]:
-            told += textwrap.wrap(f"released: {row['released']['verdict']}", 32)
-        ax.text(1.02, place, "\n".join(told), va="center", fontsize=9, weight="bold",
-                transform=ax.get_yaxis_transform())
-    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.set_yticks(edges[:-1] + heights / 2, texts, fontsize=10)
+    ax.tick_params(axis="y", length=0)
+    ax.set_ylim(edges[-1], 0)
     ax.grid(axis="y", visible=False)
     ax.set_xlabel("difference in points; right of 0: as the paper says")
-    ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, frameon=False, fontsize=9)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False, fontsize=10)
     return _finish(fig, title, mark)
 
 
 def frontier(panels, *, title=None, mark=None) -> Figure:
-    """Clean against robust accuracy, a panel for each attack: up and to the right is better.
+    """Clean against robust accuracy, a row for each attack: up and to the right is better.
 
     panels: {attack: {group: {label: (clean, robust)}}}, each (share, low, high), fractions. The
     labels of a group, as one regulariser at several weights, are joined in their order, and named
     where there are several. One without an interval (low and high None), such as the paper's own,
-    is hollow, not joined and not named.
+    is hollow and stands at the right, in a panel of its own axes that has its label for a title.
+    A group has a marker of its own, and the colour of the group without "-SWA" in its name.
     """
     panels = {attack: groups for attack, groups in panels.items() if groups}
     _need(panels)
-    fig, axes = _figure(0.4 + 3.2 * len(panels), rows=len(panels))
     names = list(dict.fromkeys(name for groups in panels.values() for name in groups))
-    for (attack, groups), ax in zip(panels.items(), axes[:, 0], strict=True):
-        ax.set(title=attack, ylabel="robust accuracy (%)")
-        ax.grid(color="#DDDDDD", lw=0.6)
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.margins(0.08)
-        for name, points in groups.items():
-            _front(ax, name, names.index(name), points)
-        ax.sharex(axes[0, 0])
+    families = list(dict.fromkeys(name.replace("-SWA", "") for name in names))
+    looks = {name: {"markersize": 6, "ls": DASHES[families.index(family) % len(DASHES)],
+                    "color": [*COLORS, "#8C564B"][families.index(family) % 8],
+                    "marker": [*MARKERS, *"<>*pd"][index % 12]}
+             for index, name in enumerate(names) for family in [name.replace("-SWA", "")]}
+    sides = [[_side(groups, hollow) for groups in panels.values()] for hollow in (False, True)]
+    apart = any(any(side.values()) for side in sides[1])
+    fig, axes = _figure(0.4 + 2.9 * len(panels), rows=len(panels), columns=1 + apart,
+                        **{"width_ratios": [2.6, 1]} if apart else {})
+    for side, column in zip(sides, axes.T, strict=False):
+        for groups, ax in zip(side, column, strict=True):
+            ax.grid(color="#DDDDDD", lw=0.6)
+            ax.spines[["top", "right"]].set_visible(False)
+            ax.margins(0.1)
+            ax.tick_params(labelsize=8)
+            for name, points in groups.items():
+                _front(ax, name, points, looks[name])
+            ax.sharex(column[0])
+    for attack, ax in zip(panels, axes[:, 0], strict=True):
+        ax.set_ylabel("robust accuracy (%)")
+        ax.set_title(attack, fontsize=10)
+    for ax, hollow in zip(axes[:, -1], sides[1], strict=True):
+        if apart:
+            ax.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+            ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        for label in list(dict.fromkeys(label for group in hollow.values() for label in group))[:1]:
+            ax.set_title(label.removeprefix("hollow: "), fontsize=10)
     axes[-1, 0].set_xlabel("clean accuracy (%)")
-    drawn = {name: handle for ax in axes[:, 0] for handle, name in
-             zip(*ax.get_legend_handles_labels(), strict=True)}
-    hollow = {label for groups in panels.values() for group in groups.values()
-              for label, (clean, _) in group.items() if clean[1] is None}
-    empty = Line2D([], [], ls="", marker="o", color=GREY, markerfacecolor="white")
-    _legend(axes[-1, 0], {**{name: drawn[name] for name in names}, **dict.fromkeys(hollow, empty)})
+    shown = {name: Line2D([], [], **look) for name, look in looks.items()}
+    _legend(axes[-1, 0], shown, whole=True)
     fig.draw_without_rendering()  # so that the panels stand where they will
-    for groups, ax in zip(panels.values(), axes[:, 0], strict=True):
-        _name_points(ax, [(100 * clean[0], 100 * robust[0],
-                           label if clean[1] is not None and len(group.keys() - hollow) > 1 else "")
+    for groups, ax in zip(sides[0], axes[:, 0], strict=True):
+        _name_points(ax, [(100 * clean[0], 100 * robust[0], label if len(group) > 1 else "")
                           for group in groups.values()
                           for label, (clean, robust) in group.items()])
     return _finish(fig, title, mark)
 
 
-def _front(ax, name, index, points):
-    """One group of `frontier`: what has no interval hollow, the rest joined."""
-    look = {"markersize": 6, "color": COLORS[index % len(COLORS)],
-            "marker": MARKERS[(index + index // len(MARKERS)) % len(MARKERS)]}
-    for clean, robust in points.values():
-        if clean[1] is None:
-            ax.plot(100 * clean[0], 100 * robust[0], ls="", markerfacecolor="white", **look)
-    ours = [pair for pair in points.values() if pair[0][1] is not None]
-    x, y = (100 * np.array(sides, float).reshape(-1, 3).T for sides in (
-        [clean for clean, _ in ours], [robust for _, robust in ours]))
+def _side(groups, hollow):
+    """Of the groups of a panel of `frontier` the points with an interval, or those without."""
+    return {name: found for name, group in groups.items() if (found := {
+        label: pair for label, pair in group.items() if (pair[0][1] is None) == hollow})}
+
+
+def _front(ax, name, points, look):
+    """One group of `frontier`: what has no interval hollow, the rest joined, lines below points."""
+    x, y = (100 * np.array(sides, float).T for sides in zip(*points.values(), strict=True))
+    if np.isnan(x[1]).any():
+        ax.plot(x[0], y[0], **{**look, "ls": "", "markerfacecolor": "white"})
+        return
     ax.errorbar(x[0], y[0], xerr=[(x[0] - x[1]).clip(0), (x[2] - x[0]).clip(0)],
                 yerr=[(y[0] - y[1]).clip(0), (y[2] - y[0]).clip(0)], label=name, lw=1.2,
-                ls=DASHES[index % len(DASHES)], elinewidth=0.5, **look)
+                ecolor=to_rgba(look["color"], 0.5), elinewidth=0.7,
+                zorder=2 if len(points) > 1 else 3, **look)
 
 
 def _name_points(ax, points):
-    """Write the text of each (x, y, text) beside its point, off other points and texts."""
+    """Write the text of each (x, y, text) beside its point, off other points and texts.
+
+    One whose neighbour, less than three letters away, has the same text stays without.
+    """
     scale = ax.figure.dpi / 72
     places = ax.transData.transform([point[:2] for point in points])
     taken = [Bbox.from_extents(x - 4 * scale, y - 4 * scale, x + 4 * scale, y + 4 * scale)
              for x, y in places]
+    named = set()
     ways = [(dx * far, dy * far) for far in (1, 3, 5, 7)
             for dx, dy in ((1, 1), (-1, 1), (1, -1), (-1, -1), (0, 1.4), (0, -1.4))]
     for place, (x, y, text) in zip(places, points, strict=True):
-        if not text:
+        if not text or any(text == other and np.hypot(*(place - there)) < 24 * scale
+                           for other, there in named):
             continue
-        note = ax.annotate(text, (x, y), (0, 0), textcoords="offset points", fontsize=7,
+        named.add((text, tuple(place)))
+        note = ax.annotate(text, (x, y), (0, 0), textcoords="offset points", fontsize=8,
                            ha="center", va="center", color="#333333", parse_math=False)
         note.set_in_layout(False)
         size = np.array([note.get_window_extent().width, note.get_window_extent().height])
@@ -489,7 +537,11 @@ def _over_epochs(lines, best, drop):
         look = _look(group, style)
         if line.get("points"):
             look |= {"ls": "", "markersize": 8, "markerfacecolor": "white"}
-        ax.plot(epochs, values, label=label, markevery=max(1, len(epochs) // 8), **look)
+        drawn, = ax.plot(epochs, values, label=label, markevery=max(1, len(epochs) // 8), **look)
+        below = [other for other in ax.lines[:-1] if _agree(other, drawn)]
+        for other, width, size in [*((other, 3, 7) for other in below), (drawn, 1.3, 4)]:
+            if below:
+                other.set(linewidth=width, markersize=size)
         if label in best:
             at = epochs == best[label]
             if not at.any():
@@ -505,6 +557,12 @@ def _over_epochs(lines, best, drop):
     ax.set_xlabel("epoch")
     _legend(ax)
     return fig, ax
+
+
+def _agree(one, other) -> bool:
+    """Whether two lines have two points or more in common, so that one lies on the other."""
+    points = [{*zip(*map(tuple, line.get_data()), strict=True)} for line in (one, other)]
+    return len(points[0] & points[1]) > 1
 
 
 def _errorbar(ax, x, values, lows, highs, index, **kwargs):
@@ -529,10 +587,10 @@ def _need(data):
         raise ValueError("nothing to draw: no series was given")
 
 
-def _figure(height, *, rows=1, columns=1, width=6):
+def _figure(height, *, rows=1, columns=1, width=6, width_ratios=None):
     fig, axes = plt.subplots(rows, columns, figsize=(width, height), dpi=160, squeeze=False,
                              layout="constrained" if rows * columns == 1 else "compressed",
-                             facecolor="white")
+                             facecolor="white", width_ratios=width_ratios)
     for ax in axes.flat:
         ax.set_facecolor("white")
         if rows * columns == 1:
@@ -542,24 +600,34 @@ def _figure(height, *, rows=1, columns=1, width=6):
     return fig, axes
 
 
-def _legend(ax, drawn=None):
-    """The legend below the panel, by default of what is drawn in it; drawn: {label: handle}."""
+def _legend(ax, drawn=None, *, whole=False):
+    """The legend below the panel, by default of what is drawn in it; drawn: {label: handle}.
+
+    whole: below all panels of the figure, in their middle.
+    """
     handles, labels = (list(drawn.values()), list(drawn)) if drawn else \
         ax.get_legend_handles_labels()
     longest = max(map(len, labels))
     columns = 3 if longest < 14 else 2
     ax.figure.set_figheight(ax.figure.get_figheight() + 0.2 * -(-len(labels) // columns))
-    # borderaxespad counts in letter heights: the room of the tick labels and the axis label.
     small = longest > 28  # else two columns are wider than the figure, and panels shrink
-    ax.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0), frameon=False,
-              borderaxespad=5 if small else 4, ncols=columns, handlelength=3.5,
-              fontsize=8 if small else None)
+    look = {"frameon": False, "ncols": columns, "handlelength": 3.5,
+            "fontsize": 8 if small else None}
+    if whole:
+        ax.figure.legend(handles, labels, loc="outside lower center", **look)
+        return
+    # borderaxespad counts in letter heights: the room of the tick labels and the axis label.
+    ax.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0),
+              borderaxespad=5 if small else 4, **look)
 
 
 def _finish(fig, title, mark):
     if title:
         fig.suptitle(title)
-    if mark:
+    if mark and fig.legends:  # a legend below all panels stands where the mark would
+        fig.legends[0].set_title(mark, {"size": 10, "weight": "bold"})
+        fig.legends[0].get_title().set_color("#B00020")
+    elif mark:
         fig.supxlabel(mark, color="#B00020", fontsize=10, weight="bold")
     plt.close(fig)
     return fig

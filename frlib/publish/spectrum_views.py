@@ -36,6 +36,23 @@ def ratios_table(ratios: dict[str, dict[str, float]], preset: str) -> str:
         "The regulariser of each transform over the plain L1 sum of the same difference."))
 
 
+# ---- beside AT
+
+def differences(results: dict, labels, base: str, metrics=None) -> dict:
+    """{run: {attack: (difference, low, high)}}, its gain over `base` in points, as
+    `plots.differences` takes it; metrics: as `comparison.columns` has them.
+
+    Where AutoAttack had fewer images, its head says how many. A run without any is left out.
+    """
+    shown = {label: results[label] for label in (base, *labels) if label in results}
+    heads = comparison.columns(shown, metrics)
+    found = {short(label): {
+        head: (c["left"] - c["right"], *c["interval"]) for head, (metric, view) in heads.items()
+        if not head.count(", same ") and (c := difference(view, label, base, metric))}
+        for label in shown if label != base}
+    return {name: row for name, row in found.items() if row}
+
+
 # ---- controls
 
 def controls(config: Config, name: str, results: dict) -> list[str]:
@@ -73,10 +90,21 @@ def _readings(config: Config, name: str, results: dict) -> dict[str, set]:
 # ---- the front of clean and robust accuracy
 
 def panels(results: dict) -> dict:
-    """{attack and its number of images: groups} as `plots.frontier` takes it."""
-    return {f"{title}, first {comparison.images(results, attack):,} test images":
-            comparison.frontier(results, attack) for attack, title in titles().items()
-            if comparison.images(results, attack)}
+    """{attack and its number of images: groups} as `plots.frontier` takes it.
+
+    The lines of equation 2 begin at AT, and at AT-SWA: they are it at a weight of 0.
+    """
+    found = {f"{title}, first {comparison.images(results, attack):,} test images":
+             comparison.frontier(results, attack) for attack, title in titles().items()
+             if comparison.images(results, attack)}
+    titled, law = paper()["table2"]["row_titles"], comparison.TRANSFORMS["class"]
+    for groups in found.values():
+        for plain, regularised in (("at", "at-fr"), ("at-swa", "at-fr-swa")):
+            base = groups.get(titled[plain], {}).get("")
+            name = f"{titled[regularised]}, {law}"
+            if base and groups.get(name, {}).keys() - {comparison.PAPER}:
+                groups[name] = {"λ 0": base} | groups[name]
+    return found
 
 
 def unbeaten(pairs: dict) -> list:

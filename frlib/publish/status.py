@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from frlib.publish.collected import collect
+from frlib.run.files import read_json
+from frlib.run.labels import run_label
+from frlib.run.places import project_root
 from frlib.run.provenance import NUMERICS, stale
 
 
@@ -27,8 +30,20 @@ def status(*folders: str | Path, preset: str = "") -> dict:
 
 def _row(preset: str, label: str, seed: int, result: dict) -> dict:
     return {"preset": preset, "label": label, "seed": seed,
-            "numerics": result.get("numerics") or {}, "stale": stale(result),
+            "numerics": result.get("numerics") or {},
+            "stale": stale(result) + _retrained(preset, label, seed, result),
             "file": result["file"]}
+
+
+def _retrained(preset: str, label: str, seed: int, result: dict) -> list[str]:
+    """Why a result is not of the weights that its run, if it lies beside it, has now."""
+    runs = (project_root() / result["file"]).resolve().parents[3]
+    finished = runs / preset / run_label(label) / f"seed{seed}" / "finished.json"
+    checksum = result.get("checkpoint_sha256")
+    if not isinstance(checksum, str) or not finished.is_file():
+        return []
+    now = read_json(finished).get("checkpoints", {}).values()
+    return [] if checksum in now else ["its run was trained again"]
 
 
 def as_text(found: dict) -> str:

@@ -20,6 +20,7 @@ from frlib.run.recipes import OFFICIAL
 from frlib.run.settings import JUDGING, READ_FROM, SHOWN, TRAINING, Settings, check, decides
 
 log = logging.getLogger("frlib")
+STARTS = ("fr_start_epoch", "awp_start_epoch")  # epochs from which on a part of the loss acts
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,12 @@ def load(preset: str = "smoke", **changes) -> Config:
 
 
 def _checked(values: dict) -> Config:
-    return Config(**{key: check_with_labels(key, value) for key, value in values.items()})
+    config = Config(**{key: check_with_labels(key, value) for key, value in values.items()})
+    for key in STARTS:
+        if decides(key, config.method) and getattr(config, key) >= config.epochs:
+            raise ValueError(f"{key} = {getattr(config, key)}: a training of {config.epochs} "
+                             f"epochs would end before it: choose 0 to {config.epochs - 1}")
+    return config
 
 
 def trainings(averaged: bool = False) -> tuple[str, ...]:
@@ -167,6 +173,9 @@ def from_parameters(namespace: dict, *, method: str, own: tuple = ()) -> Config:
                          "holds it")
     name = values.get("preset")
     presets.refuse_called("settings", settings)
+    if "method" in values:
+        raise ValueError(f"method = {SHOWN.repr(values['method'])}: a notebook has its own; give "
+                         "`methods`, where it has that parameter")
     if settings and isinstance(name, str) and name not in presets.shipped() \
             and not name.endswith((".yaml", ".yml")) and re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
         if presets.GIVEN.get(name) != settings:

@@ -78,6 +78,21 @@ def load_model(run: Run, which: str, num_classes: int = 10) -> torch.nn.Module:
     return model.eval()
 
 
+def refuse_other(run: Run) -> None:
+    """ValueError unless a finished run was trained on these images, and by code of a reader's own
+    that is still the same: its weights would be judged on what they never saw, or in another
+    network."""
+    trained, config = read_json(run.dir / "config.json"), run.config
+    files = data.listing(config.dataset, resolve(config.data_root))
+    if trained.get("data_files", files) != files:
+        raise ValueError(f"{run.dir} was trained on other images than {config.data_root} holds: "
+                         "give the data root that it was trained with, or another runs_dir")
+    own = own_code.of_training(config)
+    if trained.get("own_code", own) != own:
+        raise ValueError(f"{run.dir} was trained by your own code as it was before a change: put "
+                         "that back, or train again with --redo")
+
+
 def trained_checksum(config: Config) -> str:
     """SHA-256 of the checkpoint file that a method is read from; of the last average, which shares
     its file with what goes on, that of its weights.
@@ -102,10 +117,11 @@ def judge(config: Config, *, redo: bool = False) -> dict:
     """The result of a method whose run is finished, computed once and stored.
 
     A killed judgement continues with the next attack, and AutoAttack with its next batch. Raises
-    FileNotFoundError when the run is not finished, ValueError or RuntimeError naming a file of the
-    run that is not as the training left it, FileExistsError when the result file holds a result of
-    other settings or weights: it is never overwritten. One of older numerics is returned, with a
-    warning; with `redo` a stored result is moved aside, to be kept, and every attack made anew.
+    what `refuse_other` raises, FileNotFoundError when the run is not finished, ValueError or
+    RuntimeError naming a file of the run that is not as the training left it, FileExistsError when
+    the result file holds a result of other settings or weights: it is never overwritten. One of
+    older numerics is returned, with a warning; with `redo` a stored result is moved aside, to be
+    kept, and every attack made anew.
     """
     run, which = open_run(config), READ_FROM[config.method][1]
     config = config.of(config.method)  # without settings that decide nothing here
@@ -123,9 +139,13 @@ def judge(config: Config, *, redo: bool = False) -> dict:
              else read_tensors(run.checkpoint(which))["epoch"],
              **{key: finished.get(key) for key in ("attack_precision", "update_precision")},
              "train_provenance": finished.get("provenance", {})}
-    return _judged(config, config.result_label, identity, about, finished, redo, lambda classes: {
-        "": load_model(run, which, classes),
-        other.removeprefix("swa-"): load_model(run, other, classes)})
+
+    def networks(classes):
+        refuse_other(run)
+        return {"": load_model(run, which, classes),
+                other.removeprefix("swa-"): load_model(run, other, classes)}
+
+    return _judged(config, config.result_label, identity, about, finished, redo, networks)
 
 
 def judge_checkpoint(name: str, file: str | Path | dict, config: Config, *,

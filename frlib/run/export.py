@@ -7,17 +7,19 @@ normalises inside itself. `frlib.run.published` reads each file as "mine:<archit
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import io
 import logging
 from pathlib import Path
 
+import safetensors.torch
 import torch
-from safetensors.torch import save_file
 
 from frlib import models
 from frlib.run import evaluate_run, published
 from frlib.run.config import Config
 from frlib.run.files import atomic, file_checksum, read_json, write_json
-from frlib.run.folder import open_run
+from frlib.run.folder import as_stored, open_run
 from frlib.run.labels import split
 from frlib.run.places import project_root, resolve
 from frlib.run.settings import READ_FROM
@@ -48,14 +50,15 @@ def export(config: Config, folder: str | Path) -> dict:
     """Write <label>-seed<k>.safetensors, .pt and .json to `folder`; what the last one holds.
 
     Architecture, normalisation, accuracies as in the result, and the SHA-256 of both files of
-    weights. The .pt holds {"state_dict": weights}. Raises what `weights_of` raises.
+    weights. The .pt holds {"state_dict": weights}. Raises what `weights_of` raises, and
+    FileExistsError where one of the files is there with another content, as of another preset.
     """
     weights, result = weights_of(config), read_json(evaluate_run.result_path(config))
-    name = str(Path(folder) / f"{config.result_label}-seed{config.seed}")
-    with atomic(f"{name}.safetensors") as temporary:
-        save_file(weights, temporary)
-    with atomic(f"{name}.pt") as temporary, open(temporary, "wb") as file:
-        torch.save({"state_dict": weights}, file)
+    place, name = Path(folder), f"{config.result_label}-seed{config.seed}"
+    plain = io.BytesIO()
+    torch.save({"state_dict": weights}, plain)
+    content = {f"{name}.safetensors": safetensors.torch.save(weights),
+               f"{name}.pt": plain.getvalue()}
     about = {"label": config.result_label, "preset": config.preset_name, "seed": config.seed,
              "dataset": config.dataset, "architecture": config.model,
              "num_classes": classes(weights), "eps": config.judge_eps,
@@ -65,10 +68,20 @@ def export(config: Config, folder: str | Path) -> dict:
                                  "accuracy": s["correct"] / s["total"]}
                         for attack, s in result["scores"].items()},
              "checkpoint_sha256": result["checkpoint_sha256"],
-             "files": {Path(name).name + end: file_checksum(name + end)
-                       for end in (".safetensors", ".pt")},
+             "files": {file: hashlib.sha256(held).hexdigest() for file, held in content.items()},
              "train_provenance": result.get("train_provenance", {})}
-    write_json(f"{name}.json", about)
+    json_file = place / f"{name}.json"
+    other = [str(place / file) for file, held in content.items()
+             if (place / file).is_file() and (place / file).read_bytes() != held]
+    if json_file.is_file() and read_json(json_file) != as_stored(about):
+        other.append(str(json_file))
+    if other:
+        raise FileExistsError(f"there already, of another export: {', '.join(other)}; give --out "
+                              f"another folder, or remove {name}.* from this one")
+    for file, held in content.items():
+        with atomic(place / file) as temporary:
+            temporary.write_bytes(held)
+    write_json(json_file, about)
     return about
 
 
@@ -102,7 +115,7 @@ def add_weights(base: Config) -> list[Path]:
             continue
         file = weights_path(base.preset_name, label, SEED, folder)
         with atomic(file) as temporary:
-            save_file(weights, temporary)
+            safetensors.torch.save_file(weights, temporary)
         write_json(path, {**read_json(path), "weights": file_checksum(file)})
         written.append(file)
     return written

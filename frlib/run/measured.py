@@ -50,7 +50,11 @@ def images(config: Config, count: int) -> data.Split:
 
 
 def network(c: Config, test: data.Split) -> torch.nn.Module:
-    """The network of a result, for the classes of these images and on their device."""
+    """The network of a result, for the classes of these images and on their device.
+
+    Raises what `evaluate_run.refuse_other` raises.
+    """
+    evaluate_run.refuse_other(open_run(c))
     model = evaluate_run.load_model(open_run(c), READ_FROM[c.method][1], len(test.classes))
     return model.to(test.labels.device)
 

@@ -5,6 +5,7 @@ Of this library's code, the versions of `frlib.run.provenance` tell.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
 from functools import partial
@@ -33,8 +34,8 @@ def checksum(*functions) -> str:
     """SHA-256 of the code of functions or classes; "" if all are this library's, or an installed
     package's.
 
-    That is the whole file that defines one, or in a notebook, which has none, its own lines; and
-    the plain arguments of a `functools.partial`.
+    That is the whole file that defines one, with the files beside it that it imports, or in a
+    notebook, which has none, its own lines; and the plain arguments of a `functools.partial`.
     """
     parts = [part for function in functions for part in _code(function)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest() if parts else ""
@@ -53,7 +54,23 @@ def _code(function) -> list[str]:
         file = Path(inspect.getsourcefile(function) or "")
         if file.is_relative_to(LIBRARY) or "site-packages" in file.parts:
             return []
-        code = file.read_text() if file.is_file() else inspect.getsource(function)
+        code = "\n".join(_with_imports(file, {}).values()) if file.is_file() \
+            else inspect.getsource(function)
     except (OSError, TypeError):  # written in C, or typed at a prompt
         return []
     return [code, repr(given)]
+
+
+def _with_imports(file: Path, found: dict[Path, str]) -> dict[Path, str]:
+    """`found`, {file: text}, with a file and those in its folder that it imports, and so on."""
+    if file in found:
+        return found
+    found[file] = file.read_text()
+    for node in ast.walk(ast.parse(found[file])):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else \
+            [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        for name in names:
+            beside = file.parent / f"{name.partition('.')[0]}.py"
+            if beside.is_file():
+                _with_imports(beside, found)
+    return found

@@ -24,6 +24,9 @@ CALLED = {  # what a command or a notebook always gives, so that a preset's woul
     "runs_dir": "--runs-dir (the pipeline: runs=)"}
 
 
+KEPT = ("results", "notebooks")  # folders of runs_dir that hold no runs
+
+
 def shipped() -> dict[str, Path]:
     """Names and files of the presets that come with the book."""
     folder = Path(__file__).resolve().parents[2] / "notebooks" / "presets"
@@ -52,6 +55,9 @@ def file_of(preset: str) -> Path:
             if not re.fullmatch(r"[\w.+-]+", path.name, re.ASCII):
                 raise ValueError(f"{path}: a preset's name is that of folders, too: rename the "
                                  "file to letters, digits and . + - _ alone")
+            if path.stem in KEPT:
+                raise ValueError(f"{path}: a preset's runs lie in a folder of its name, and "
+                                 f"runs_dir has another folder {path.stem!r}: rename the file")
             return path
     sought = f" (there is no {' and no '.join(map(str, places))})" if places else ""
     raise FileNotFoundError(f"unknown preset {SHOWN.repr(name)}: choose one of {', '.join(known)}, "
@@ -68,6 +74,9 @@ def _read_file(path: Path) -> dict:
             or not isinstance(content["settings"], dict) \
             or not all(isinstance(key, str) for key in content["settings"]):
         raise ValueError(f"{path}: a preset holds two keys, `preset: {path.stem}` and `settings:`")
+    if content["preset"] != path.stem:
+        raise ValueError(f"{path} says `preset: {content['preset']}`, but a preset is called as "
+                         f"its file: write `preset: {path.stem}`, or rename the file")
     try:
         load_plugin(content["settings"].get("plugin"))
         return {key: check_with_labels(key, value) for key, value in content["settings"].items()}

@@ -20,6 +20,7 @@ from frlib import data, losses, methods, models
 SHOWN = reprlib.Repr()  # a value in an error message, however large or nested it is
 SHOWN.maxstring = SHOWN.maxother = 120
 SHOWN.maxlevel = 2
+LARGEST_SEED = 2**63 - 1  # of torch's generators
 
 
 class Readings(Mapping):
@@ -60,7 +61,7 @@ class Settings:
     method: str = knob("at", "what is trained, or read from a training", choices=READ_FROM)
     recipe: str = knob("preset", "preset: every method under the preset's settings; official: a "
                        "rival's own", choices=("preset", "official"))
-    seed: int = knob(0, "seed of weights, order, crops and attacks", low=0)
+    seed: int = knob(0, "seed of weights, order, crops and attacks", low=0, high=LARGEST_SEED)
     data_root: str = knob("data", "folder of the datasets", group="place")
     runs_dir: str = knob("runs", "folder of runs and results", group="place")
     plugin: str = knob("", "a Python file that registers what is your own, imported before the "
@@ -187,8 +188,13 @@ def check(key: str, value):
             if key in ("eps", "step_size") and value > 1 else ""
         span = f"between {low} and {high}" if high is not None else f"at least {low}"
         raise ValueError(f"{shown}: must be {span} ({meta['doc']}){hint}")
-    if key == "milestones" and not all(type(m) in (int, float) and 0 < m <= 1 for m in value):
-        raise ValueError(f"{shown}: shares of the epochs, each in (0, 1]")
-    if key == "seeds" and not (value and all(type(s) is int and s >= 0 for s in value)):
-        raise ValueError(f"{shown}: a list of whole numbers from 0")
+    if key in ("eps", "judge_eps") and not value:
+        raise ValueError(f"{shown}: must be above 0: there is no attack without a radius")
+    if key == "milestones" and not (value and all(type(m) in (int, float) and 0 < m <= 1
+                                                  for m in value)):
+        raise ValueError(f"{shown}: one or more shares of the epochs, each in (0, 1]; 1 is after "
+                         "the last")
+    if key == "seeds" and not (value and all(type(s) is int and 0 <= s <= LARGEST_SEED
+                                             for s in value)):
+        raise ValueError(f"{shown}: a list of whole numbers from 0 to {LARGEST_SEED}")
     return value
