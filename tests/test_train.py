@@ -435,6 +435,8 @@ def test_emulated_bfloat16_is_refused_and_auto_is_what_float32_is(settings, monk
     run = train.train(settings(epochs=1, runs_dir="auto"))
     same = train.train(settings(epochs=1, runs_dir="float32", precision="float32"))
     assert without_seconds(run.history) == without_seconds(same.history)
+    with pytest.raises(RuntimeError, match="precision = 'float32' there, 'bfloat16' asked for"):
+        train.train(settings(epochs=1, runs_dir="float32", precision="bfloat16"))
 
 
 @pytest.mark.parametrize("method", ["at-fr", "trades-awp"])

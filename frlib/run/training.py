@@ -44,7 +44,9 @@ def train(config: Config, *, redo: bool = False) -> Run:
     facts = {"numerics": NUMERICS["train"], "own_code": own_code.of_training(config),
              "data_files": data.listing(config.dataset, resolve(config.data_root))}
     if config.precision == "float32" or not config.fast and config.precision == "auto":
-        facts |= FLOAT32  # else a finished run will do, whatever it was made on
+        facts |= FLOAT32
+    elif config.precision == "bfloat16":
+        facts |= {"update_precision": "bfloat16"}  # for auto a finished run will do, made anywhere
     with distributed.processes(device_of(config)), ExitStack() as held:
         distributed.on_first(lambda: held.enter_context(lock(run.dir, reading=run.finished)))
         if redo:
