@@ -197,15 +197,6 @@ def test_figure_2_has_the_images_and_the_spectra_of_the_same_attack():
     assert "adv_image" not in rows[2] and len(plots.spectra(rows).axes) == 3 * 5 + 2
 
 
-def test_the_papers_figure_3_is_drawn_as_it_was_read_off():
-    rows = [{"epoch": epoch, "lr": 0.1 if epoch < 3 else 0.01} for epoch in (1, 2, 3, 4)]
-    lines = notebook_views.paper_points({"at": rows, "at-fr@fr_lambda=1.0": rows})
-    assert [(line["label"], line["epochs"], line["values"]) for line in lines] == [
-        ("at: paper", [2.5, 4], [0.54, 0.49]), ("at: paper, averaged", [4], [0.545])]
-    drawn, averaged = plots.curves(lines).axes[0].get_lines()[:2]
-    assert drawn.get_linestyle() == "None" and drawn.get_marker() != averaged.get_marker()
-
-
 @pytest.mark.parametrize("labels, classes, expected", [
     ([2, 1, 0], ["cat", "horse", "ship"], {"horse": 1, "ship": 0}),
     ([1, 0, 2], ["ship", "cat", "dog"], {"ship": 1, "cat": 0}),  # no horse at all

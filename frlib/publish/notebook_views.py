@@ -169,24 +169,6 @@ def lines(history: dict[str, list[dict]], keys) -> list[dict]:
             for label, rows in history.items() for key in keys if any(key in row for row in rows)]
 
 
-def paper_points(history: dict[str, list[dict]]) -> list[dict]:
-    """What was read off the paper's figure 3, right, as hollow marks for `plots.curves`.
-
-    At the first drop of these histories and at their last epoch, of their methods and averages.
-    """
-    found, first_drop = [], drops(history)[:1]
-    for label, rows in history.items():
-        places = {"near_first_drop": first_drop, "last": [rows[-1]["epoch"]]}
-        for method, what in ((label, "paper"), (f"{label}-swa", "paper, averaged")):
-            values = claims.paper()["figure3"]["rows"].get(method, {})
-            points = [(epoch, float(np.mean(values[where])) / 100) for where, epochs in
-                      places.items() for epoch in epochs if values.get(where) is not None]
-            found += [{"label": f"{short(label)}: {what}", "group": label, "style": what,
-                       "points": True, "epochs": [epoch for epoch, _ in points],
-                       "values": [value for _, value in points]}] if points else []
-    return found
-
-
 def drops(history: dict[str, list[dict]]) -> list[float]:
     """Where the learning rate falls to less than half, between two epochs."""
     return sorted({(before["epoch"] + after["epoch"]) / 2 for rows in history.values()

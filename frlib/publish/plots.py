@@ -140,7 +140,7 @@ def curves(lines, *, best=None, drop=None, title=None, mark=None) -> Figure:
 
     lines: [{"label", "epochs", "values"}], values as fractions, None or NaN where not measured.
     Lines of one "group" (say, the method) share a colour, of one "style" (say, clean or PGD) a
-    dash; both default to a new one for each label. One with "points" is hollow marks, not joined.
+    dash; both default to a new one for each label.
     One that lies on another, as runs do that begin alike, is thin, and the other wide.
     best: {label: epoch}, ringed on its line. drop: epoch or epochs of a learning-rate drop.
     """
@@ -535,10 +535,8 @@ def _over_epochs(lines, best, drop):
         group = groups.setdefault(line.get("group", label), len(groups))
         style = styles.setdefault(line.get("style", label), len(styles))
         look = _look(group, style)
-        if line.get("points"):
-            look |= {"ls": "", "markersize": 8, "markerfacecolor": "white"}
         drawn, = ax.plot(epochs, values, label=label, markevery=max(1, len(epochs) // 8), **look)
-        below = [other for other in ax.lines[:-1] if _agree(other, drawn)]
+        below = [other for other in ax.lines[:-1] if _begin_alike(other, drawn)]
         for other, width, size in [*((other, 3, 7) for other in below), (drawn, 1.3, 4)]:
             if below:
                 other.set(linewidth=width, markersize=size)
@@ -559,10 +557,10 @@ def _over_epochs(lines, best, drop):
     return fig, ax
 
 
-def _agree(one, other) -> bool:
-    """Whether two lines have two points or more in common, so that one lies on the other."""
-    points = [{*zip(*map(tuple, line.get_data()), strict=True)} for line in (one, other)]
-    return len(points[0] & points[1]) > 1
+def _begin_alike(one, other) -> bool:
+    """Whether the first two points of two lines are the same, so that one lies on the other."""
+    first, second = ([*zip(*map(tuple, line.get_data()), strict=True)][:2] for line in (one, other))
+    return len(first) > 1 and first == second
 
 
 def _errorbar(ax, x, values, lows, highs, index, **kwargs):

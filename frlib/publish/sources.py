@@ -65,11 +65,11 @@ def badge(preset: str, results: dict, up: str = "..", ran: str = "") -> str:
     warning = f'<p class="origin"><a class="stale" href="{up}/book/provenance.html">' \
               f'To be run again: {html.escape(aged)}, since today\'s code gives other numbers ' \
               f'({html.escape(changed)}).</a></p>' if old else ""
-    other = f": preset {preset}, while the cells of this page run {html.escape(ran)}" \
+    other = f", while the cells of this page run {html.escape(ran)}" \
         if ran not in ("", preset) else ""
-    return (f'{mark}{warning}<details class="origin"><summary>Where these numbers come from{other}'
-            f'</summary><p class="origin">{" · ".join(filter(None, facts))} · {links}</p>'
-            '</details>\n')
+    return (f'{mark}{warning}<details class="origin"><summary>Where these numbers come from: '
+            f'preset {preset}{other}</summary>'
+            f'<p class="origin">{" · ".join(filter(None, facts))} · {links}</p></details>\n')
 
 
 def _links(preset: str, label: str, seeds, up: str) -> str:
