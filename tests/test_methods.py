@@ -295,9 +295,9 @@ def test_the_gaussian_start_is_clipped_only_after_the_first_pass(grey):
     ("at-awp", "at", "awp_start_epoch"),  # TRADES-AWP passes the batches in an order of its own
     ("at-fr", "at", "fr_start_epoch"), ("at-sar", "at", "fr_start_epoch")])
 def test_until_its_first_epoch_a_method_is_the_one_it_adds_to(method, until, key, digits):
-    late = settings(method, **{key: 2})
+    late = settings(method, **{key: 2}, epochs=4)
     for epoch in (0, 1, 2, 3):
-        plain = state(one_epoch(settings(until), digits, epoch=epoch)[0])
+        plain = state(one_epoch(settings(until, epochs=4), digits, epoch=epoch)[0])
         assert same(state(one_epoch(late, digits, epoch=epoch)[0]), plain) == (epoch < 2)
 
 
@@ -325,6 +325,7 @@ def test_an_official_learning_rate_drops_where_its_code_does(method, drops):
 
 def test_under_the_official_recipe_awp_waits_for_its_tenth_epoch(digits):
     official = {"awp_start_epoch": OFFICIAL["trades-awp"]["awp_start_epoch"]}
-    plain = [one_epoch(settings("trades"), digits, epoch=e)[1] for e in (8, 9)]
-    awp = [one_epoch(settings("trades-awp", **official), digits, epoch=e)[1] for e in (8, 9)]
+    plain = [one_epoch(settings("trades", epochs=10), digits, epoch=e)[1] for e in (8, 9)]
+    awp = [one_epoch(settings("trades-awp", **official, epochs=10), digits, epoch=e)[1]
+           for e in (8, 9)]
     assert awp[0] == plain[0] and awp[1] != plain[1]

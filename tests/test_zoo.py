@@ -140,7 +140,7 @@ def test_the_benchmark_notebook_judges_it(tmp_path):
             "path": str(own), "mean": [0.5] * 3, "std": [0.25] * 3}}, "runs_dir": str(runs)},
         progress_bar=False)
     executed = (tmp_path / "out.ipynb").read_text()
-    assert executed.count("<td>published-mine-resnet8-16</td>") == 3
+    assert executed.count(">published-mine-resnet8-16</td>") == 3
     file = runs / "results" / "smoke" / "published-mine-resnet8-16" / "seed0.json"
     result = json.loads(file.read_text())
     assert result["model"]["mean"] == [0.5] * 3 and len(result["warnings"]) == 1

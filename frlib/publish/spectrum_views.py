@@ -18,6 +18,10 @@ from frlib.run.files import unpack_flags
 from frlib.run.labels import split
 
 ATTACKS = ("pgd20", "cw", "aa")  # by rising strength
+CHECKED = {  # parts of the checks of soundness, and what their tables show, in percent
+    "scale": "Accuracy under PGD-20 on the cross-entropy of the logits times a factor.",
+    "stronger": "Accuracy under attacks with more steps and restarts.",
+    "transfer": "Accuracy of each network (column) on the adversarial images of each (row)."}
 
 
 def titles() -> dict[str, str]:
@@ -210,7 +214,7 @@ def checks_table(found: dict, part: str, preset: str, head: str) -> str:
     return html_table(preset, [head, *columns], [
         [short(label), *(percent(_share(s), *interval(s["correct"], s["total"]))
                          for s in (row[name] for name in columns))]
-        for label, row in rows.items()] or [[NOT_RUN]])
+        for label, row in rows.items()] or [[NOT_RUN]], caption=CHECKED[part])
 
 
 def doubts(found: dict) -> dict[str, list[str]]:

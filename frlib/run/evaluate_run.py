@@ -82,7 +82,8 @@ def refuse_other(run: Run) -> None:
     """ValueError unless a finished run was trained on these images, and by code of a reader's own
     that is still the same: its weights would be judged on what they never saw, or in another
     network."""
-    trained, config = read_json(run.dir / "config.json"), run.config
+    path, config = run.dir / "config.json", run.config
+    trained = read_json(path) if path.is_file() else {}
     files = data.listing(config.dataset, resolve(config.data_root))
     if trained.get("data_files", files) != files:
         raise ValueError(f"{run.dir} was trained on other images than {config.data_root} holds: "
