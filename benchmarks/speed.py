@@ -21,9 +21,10 @@ import published
 import torch
 import torch.nn.functional as F
 from pyautoattack import AutoAttack
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from frlib import data, evaluate, models, train
+from frlib import data, evaluate, fast, methods, models, train
 from frlib.publish.speed_tables import named, ratios, spread
 from frlib.run import config, cost
 from frlib.run.files import pack_flags, read_json, write_json
@@ -38,6 +39,8 @@ VARIANTS = ("published", "channels-last", "tensors", *OURS)  # of the training s
 SIDES = ("published", "ours")  # of AutoAttack
 ATTACK_BATCH = 250  # images per AutoAttack batch, the default of pyautoattack
 SIDE, PRODUCTS = 2048, 10  # of the matrices, and how many products are timed
+KINDS = {"convolutions": ("conv", "mm"), "ReLU": ("relu", "threshold_backward", "clamp_min"),
+         "additions": ("aten::add",)}  # of operations, by what is in torch's names of them
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -109,18 +112,26 @@ def training_rounds(name: str, given):
                          "tf32": given.device == "cuda" and torch.backends.cudnn.allow_tf32,
                          **train.precision(settings, given.device),
                          **settings.group("train")},
-             "flops_per_step": flops_per_step(model, split, settings),
-             "product_gflops": [], "seconds": {variant: [] for variant in VARIANTS}}
+             **flops_per_step(model, split, settings), "product_gflops": [], "product_bfloat16": [],
+             "seconds": {variant: [] for variant in VARIANTS},
+             "attack_seconds": {variant: [] for variant in OURS}}
     loops = {variant: Worker(training_loop, variant, name, settings, given) for variant in VARIANTS}
     for variant, loop in loops.items():  # not timed: the first pass compiles and warms up
-        *_, peak = loop()
+        *_, peak = loop("epoch")
         if given.device == "cuda":
             entry.setdefault("peak_mib", {})[variant] = peak / 2**20
+    if given.device == "cpu":
+        entry["attack_shares"] = loops["default"]("shares")
     for turn in range(given.rounds):
         entry["product_gflops"].append(product_rate(given.device))
+        if fast.has_bfloat16(given.device):
+            entry["product_bfloat16"].append(product_rate(given.device, torch.bfloat16))
         for variant in _in_turn(VARIANTS, turn):
-            seconds, *_ = loops[variant]()
+            seconds, *_ = loops[variant]("epoch")
             entry["seconds"][variant].append(seconds / given.steps)
+            if variant in OURS:
+                seconds, *_ = loops[variant]("attack")
+                entry["attack_seconds"][variant].append(seconds / given.steps)
         last = ", ".join(f"{v} {entry['seconds'][v][-1]:.3f} s" for v in VARIANTS)
         print(f"{name}, step, round {turn + 1}/{given.rounds}: {last}; product "
               f"{entry['product_gflops'][-1]:.1f} GFLOP/s", flush=True)
@@ -128,23 +139,29 @@ def training_rounds(name: str, given):
     for variant in VARIANTS:
         _print_ratio(f"{name}, {named(variant, entry)}", entry["seconds"]["published"],
                      entry["seconds"][variant])
-    work = entry["flops_per_step"] / 1e9
-    for variant in OURS:
-        share = [100 * work / seconds / rate for seconds, rate in
-                 zip(entry["seconds"][variant], entry["product_gflops"], strict=True)]
-        print("{}, {}: {:.1f} GFLOP a step, {:.0f} % [{:.0f}, {:.0f}] of the float32 product's rate"
-              .format(name, named(variant, entry), work, *spread(share)), flush=True)
 
 
 def training_loop(variant: str, name: str, settings, given):
-    """What a worker does when asked: one pass; gives seconds, its loss and the peak of memory."""
+    """What a worker does when asked for an "epoch", its "attack" alone, or the attack's "shares".
+
+    Of the first two it gives seconds, the result and the peak of memory; of the last,
+    `attack_shares`.
+    """
     settle(given, fast=variant in OURS)
     split = data.load(given.dataset, resolve(given.data_root), "train")
     split = split.take(given.steps * given.batch_size).to(given.device)
     torch.manual_seed(0)  # the same weights for every variant
     model = models.create(name, num_classes=len(split.classes)).to(given.device)
-    epoch = epoch_of(variant, model, split, settings)
-    return lambda: (*timed(epoch, given.device), cost.peak_bytes(given.device))
+    passes = {"epoch": epoch_of(variant, model, split, settings)}
+    if variant in OURS:
+        passes["attack"] = attack_of(variant, model, split, settings)
+
+    def answer(asked: str):
+        if asked == "shares":
+            return attack_shares(passes["attack"])
+        return (*timed(passes[asked], given.device), cost.peak_bytes(given.device))
+
+    return answer
 
 
 def epoch_of(variant: str, model, split, settings):
@@ -154,9 +171,7 @@ def epoch_of(variant: str, model, split, settings):
     "tensors": our loop with its fast paths off, so only the loading differs. "ours": as it is, in
     float32. "default": in the precision that a run has by default, see `frlib.train.precision`.
     """
-    device = split.labels.device.type
-    settings = dataclasses.replace(settings, fast=variant in OURS,
-                                   precision="auto" if variant == "default" else "float32")
+    device, settings = split.labels.device.type, settings_of(variant, settings)
     if variant in ("channels-last", *OURS):
         model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), lr=settings.lr, momentum=settings.momentum,
@@ -170,8 +185,40 @@ def epoch_of(variant: str, model, split, settings):
                                          step_size=settings.step_size, steps=settings.steps)
 
 
-def flops_per_step(model, split, settings) -> int:
-    """Floating-point operations that one training step needs, by torch's own counter.
+def settings_of(variant: str, settings):
+    """The settings with the fast paths and the precision of `variant`."""
+    return dataclasses.replace(settings, fast=variant in OURS,
+                               precision="auto" if variant == "default" else "float32")
+
+
+def attack_of(variant: str, model, split, settings):
+    """A function that attacks `split` once as `train.train_epoch` does, and updates no weight."""
+    device, settings = split.labels.device.type, settings_of(variant, settings)
+    method, generator = methods.METHODS.find("at"), torch.Generator(device).manual_seed(0)
+    frozen = train.fast_copy(model, settings, device)
+
+    @evaluate.full_precision()
+    def attack():
+        for x, y in data.batches(split, settings.batch_size, generator, flip=settings.flip):
+            method.attack(frozen.refresh(model), x, y, settings, generator)
+
+    return attack
+
+
+def attack_shares(attack) -> dict[str, float]:
+    """The shares of attack()'s time on the CPU that each of KINDS takes, and "other"; sum 1."""
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        attack()
+    times = dict.fromkeys([*KINDS, "other"], 0.0)
+    for event in seen.key_averages():
+        kind = next((kind for kind, words in KINDS.items()
+                     if any(word in event.key for word in words)), "other")
+        times[kind] += event.self_cpu_time_total
+    return {kind: time / sum(times.values()) for kind, time in times.items()}
+
+
+def flops_per_step(model, split, settings) -> dict[str, int]:
+    """The operations that one training step needs, and its attack alone, by torch's own counter.
 
     Each step of the attack: a forward pass, and the gradient with respect to the images alone.
     Then the update: a forward pass, and a backward pass for the weights. A multiply-add is two
@@ -184,12 +231,13 @@ def flops_per_step(model, split, settings) -> int:
         torch.autograd.grad(loss, x)
     with FlopCounterMode(display=False) as update:
         F.cross_entropy(model.train()(x.detach()), batch.labels).backward()
-    return settings.steps * ascent.get_total_flops() + update.get_total_flops()
+    attack = settings.steps * ascent.get_total_flops()
+    return {"flops_per_step": attack + update.get_total_flops(), "flops_of_attack": attack}
 
 
-def product_rate(device: str) -> float:
-    """GFLOP/s of this machine's float32 product of two 2048 x 2048 matrices."""
-    a, b = torch.rand(2, SIDE, SIDE, device=device)
+def product_rate(device: str, dtype: torch.dtype = torch.float32) -> float:
+    """GFLOP/s of this machine's product of two 2048 x 2048 matrices."""
+    a, b = torch.rand(2, SIDE, SIDE, device=device).to(dtype)
     torch.mm(a, b)
     seconds, _ = timed(lambda: [torch.mm(a, b) for _ in range(PRODUCTS)][-1], device)
     return PRODUCTS * 2 * SIDE**3 / seconds / 1e9

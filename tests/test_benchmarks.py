@@ -81,8 +81,9 @@ def test_needed_operations_are_those_of_the_convolutions(digits, network):
     shortcuts = 2 * (16 * 32 * 16 * 16 + 32 * 64 * 8 * 8)
     forward = stem + blocks + shortcuts + 2 * 64 * 10
     # the update needs no gradient of the images, so the stem's backward pass is one, not two
-    expected = 2 * (3 * 2 * forward + 3 * forward - stem)
-    assert speed.flops_per_step(network, digits, settings) == expected
+    attack, update = 2 * 3 * 2 * forward, 2 * (3 * forward - stem)
+    assert speed.flops_per_step(network, digits, settings) == {
+        "flops_per_step": attack + update, "flops_of_attack": attack}
     assert all(p.grad is None for p in network.parameters())
 
 
@@ -121,6 +122,10 @@ def test_a_tiny_run_reaches_the_book(tmp_path, monkeypatch, capsys):
     entry = content["train"]["models"]["resnet8-16"]
     assert {v: len(s) for v, s in entry["seconds"].items()} == dict.fromkeys(speed.VARIANTS, 1)
     assert min(*sum(entry["seconds"].values(), []), *entry["product_gflops"]) > 0
+    assert entry["attack_seconds"].keys() == set(speed.OURS)
+    assert min(*sum(entry["attack_seconds"].values(), [])) > 0
+    assert sum(entry["attack_shares"].values()) == pytest.approx(1)
+    assert entry["attack_shares"]["convolutions"] > 0.1
     assert entry["setting"]["timed_steps"] == 2 and entry["setting"]["steps"] == 10
     assert content["train"]["provenance"]["threads"] == 1
     attack = content["autoattack"]["models"]["resnet8-16"]
@@ -129,6 +134,7 @@ def test_a_tiny_run_reaches_the_book(tmp_path, monkeypatch, capsys):
     assert attack["differing"]["apgd-ce"] == [0] and max(flags) <= attack["clean"]
     text = speed_tables.speed(out.parent)
     assert ":name: speed-train-here" in text and ":name: speed-autoattack-here" in text
+    assert ":name: speed-parts-here" in text
     assert "4 images of digits" in text and "the first 4 test images of digits" in text
 
 
@@ -160,7 +166,7 @@ def test_tables_hold_what_the_seconds_say(tmp_path):
     head, reference, ours, product, attack_head, clean, first, square, total = rows(text)
     assert reference[:4] == ["a", "published", "3 [2, 4]", "1.00 [1.00, 1.00]"]
     assert ours == ["", "ours", "2 [1, 2]", "2.00 [1.50, 2.00]", "10", "25 [25, 50]"]
-    assert product == ["", "matrix product", "—", "—", "40", "100"]
+    assert product == ["", "matrix product, float32", "—", "—", "40", "100"]
     assert clean == ["a", "clean", "—", "—", "—", "5", "—"]
     assert first == ["", "apgd-ce", "3 [2, 4]", "2 [1, 2]", "2.00 [1.50, 2.00]", "2 / 2", "1"]
     assert square == ["", "square", "—", "—", "—", "2 / 2", "0"]
@@ -168,6 +174,27 @@ def test_tables_hold_what_the_seconds_say(tmp_path):
     assert len(head) == len(ours) and len(attack_head) == len(first)
     assert "CPU, threads: 2, torch 2.11.0, 2026-01-02 03:04:05 UTC, commit 0000000." in text
     assert "A step needs 20 GFLOP (a)." in text and "3 rounds of 4 steps" in text
+
+
+def test_a_bfloat16_loop_is_measured_by_its_own_product_and_its_step_is_taken_apart(tmp_path):
+    content = made({"published": [4.0, 4.0, 4.0], "ours": [2.0, 2.0, 2.0],
+                    "default": [1.0, 1.0, 1.0]}, precision="bfloat16")
+    del content["autoattack"]
+    content["train"]["models"]["a"] |= {
+        "product_bfloat16": [50.0] * 3, "flops_of_attack": 16_000_000_000,
+        "attack_seconds": {"ours": [1.6] * 3, "default": [0.8] * 3},
+        "attack_shares": {"convolutions": 0.75, "other": 0.25}}
+    content["train"]["models"]["a"]["setting"]["update_precision"] = "bfloat16"
+    write_json(tmp_path / "cpu.json", content)
+    _, _, ours, attack, half, half_attack, _, product, head, parts = rows(
+        speed_tables.speed(tmp_path))
+    assert ours[-2:] == ["10", "25 [25, 25]"] and attack[1:] == [
+        "its attack", "1.6 [1.6, 1.6]", "—", "10", "25 [25, 25]"]
+    assert half[1] == "ours, default: bfloat16" and half[-2:] == ["20", "40 [40, 40]"]
+    assert half_attack[-2:] == ["20", "40 [40, 40]"]
+    assert product[1:] == ["matrix product, bfloat16", "—", "—", "50", "100"]
+    assert head == ["Model", "Attack: convolutions", "Attack: other", "Update"]
+    assert parts == ["a", "60", "20", "20"]
 
 
 def test_what_bfloat16_costs_reaches_the_book(tmp_path, monkeypatch):

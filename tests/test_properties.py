@@ -179,8 +179,8 @@ def test_any_label_is_settings_that_decide_a_training_or_a_value_error(label):
 
 
 trainings = st.fixed_dictionaries({}, optional={
-    "epochs": st.integers(1, 10**6), "eps": st.floats(0, 1, exclude_min=True), "lr": st.floats(0, 10),
-    "flip": st.booleans(), "model": st.sampled_from(list(ARCHITECTURES)),
+    "epochs": st.integers(1, 10**6), "eps": st.floats(0, 1, exclude_min=True),
+    "lr": st.floats(0, 10), "flip": st.booleans(), "model": st.sampled_from(list(ARCHITECTURES)),
     "milestones": st.lists(st.floats(0, 1, exclude_min=True), min_size=1, max_size=3)})
 
 

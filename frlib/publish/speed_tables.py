@@ -201,29 +201,63 @@ def _speed_train(stem: str, part: dict) -> str:
     memory = any("peak_mib" in entry for entry in models.values())
     rows = []
     for name, entry in models.items():
-        work, product = entry["flops_per_step"] / 1e9, entry["product_gflops"]
         reference = entry["seconds"]["published"]
+        attacks, setting = entry.get("attack_seconds", {}), entry["setting"]
         for variant, seconds in entry["seconds"].items():
-            rate = ratios([work] * len(seconds), seconds)
-            share = [100 * r for r in ratios(rate, product)]
+            half = variant == "default" and _precision(setting) == "bfloat16"
+            product = entry["product_bfloat16" if half else "product_gflops"]
             rows.append(["" if variant != "published" else name, named(variant, entry),
                          _spread(seconds, ".3g"), _spread(ratios(reference, seconds), ".2f"),
-                         f"{np.median(rate):.3g}", _spread(share, ".0f")])
+                         *_rates(entry["flops_per_step"], seconds, product)])
             if memory:
                 rows[-1].append(f"{entry['peak_mib'][variant]:.0f}")
-        rows.append(["", "matrix product", NONE, NONE, f"{np.median(product):.3g}", "100"])
-        rows[-1] += [NONE] if memory else []
+            if variant in attacks:
+                rows.append(["", "its attack", _spread(attacks[variant], ".3g"), NONE,
+                             *_rates(entry["flops_of_attack"], attacks[variant], product)])
+                rows[-1] += [NONE] if memory else []
+        for dtype, key in (("float32", "product_gflops"), ("bfloat16", "product_bfloat16")):
+            if entry.get(key):
+                rows.append(["", f"matrix product, {dtype}", NONE, NONE,
+                             f"{np.median(entry[key]):.3g}", "100"])
+                rows[-1] += [NONE] if memory else []
     first = next(iter(models.values()))
     setting, rounds = first["setting"], len(first["product_gflops"])
     needed = ", ".join(f"{entry['flops_per_step'] / 1e9:.3g} GFLOP ({name})"
                        for name, entry in models.items())
-    return myst_table(None, f"speed-train-{stem}",
-                      f"One training step with PGD-{setting['steps']}, {setting['batch_size']} "
-                      f"images of {setting['dataset']}, {_arithmetic(setting)}: median and range "
-                      f"of {_rounds(rounds)} of {setting['timed_steps']} steps. A step "
-                      f"needs {needed}. {_machine(part)}",
-                      ["Model", "Loop", "Seconds a step", "Times as fast", "GFLOP/s",
-                       "Share of product rate, %", *(["Peak, MiB"] if memory else [])], rows)
+    table = myst_table(None, f"speed-train-{stem}",
+                       f"One training step with PGD-{setting['steps']}, {setting['batch_size']} "
+                       f"images of {setting['dataset']}, {_arithmetic(setting)}: median and range "
+                       f"of {_rounds(rounds)} of {setting['timed_steps']} steps. A step "
+                       f"needs {needed}. The product is that of the loop's own precision. "
+                       f"{_machine(part)}",
+                       ["Model", "Loop", "Seconds a step", "Times as fast", "GFLOP/s",
+                        "Share of product rate, %", *(["Peak, MiB"] if memory else [])], rows)
+    return table + _speed_parts(stem, models)
+
+
+def _rates(flops: int, seconds: list, product: list) -> list[str]:
+    """[GFLOP/s, the share of the product's rate in percent] of work that took these seconds."""
+    rate = ratios([flops / 1e9] * len(seconds), seconds)
+    return [f"{np.median(rate):.3g}", _spread([100 * r for r in ratios(rate, product)], ".0f")]
+
+
+def _speed_parts(stem: str, models: dict) -> str:
+    """Where a step of our loop by default spends its time; "" where that was not measured."""
+    rows, kinds = [], []
+    for name, entry in models.items():
+        if "attack_shares" in entry:
+            step, attack = (np.median(entry[key]["default"]) for key in
+                            ("seconds", "attack_seconds"))
+            kinds = list(entry["attack_shares"])
+            inside = [share * attack / step for share in entry["attack_shares"].values()]
+            rows.append([name, *(f"{100 * value:.0f}" for value in [*inside, 1 - attack / step])])
+    if not rows:
+        return ""
+    return "\n" + myst_table(
+        None, f"speed-parts-{stem}", "Where the time of a step of our loop by default goes, in "
+        "percent: the operations of the attack, by a profile of its own, and all the rest, which "
+        "is the update and the loading of the batch.",
+        ["Model", *(f"Attack: {kind}" for kind in kinds), "Update"], rows)
 
 
 def _speed_autoattack(stem: str, part: dict) -> str:
