@@ -10,8 +10,10 @@ benchmarks/precision.json after every part; `frlib.publish.speed_tables` makes t
 """
 
 import argparse
+import itertools
 import sys
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -55,6 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     test = data.load(given.dataset, resolve(given.data_root), "test").take(given.images)
     x, y = test.to(given.device).x, test.labels.to(given.device)
     first = settings("at", given.seeds[0], "float32", given)
+    networks = given.networks or [first.model]
     keys = ("model", "train_size", "epochs", "batch_size", "eps", "step_size", "steps")
     about = {"provenance": provenance(given.device),
              "bfloat16": "native" if fast.has_bfloat16(given.device) else "emulated",
@@ -63,9 +66,12 @@ def main(arguments: list[str] | None = None) -> int:
                          "data": test.checksum}}
     try:
         content = read_json(given.out) if given.out.is_file() else {}
-        for part, measure in (("attacks", attacked), ("inner", inner), ("training", trained)):
+        for part, measure in (("attacks", partial(attacked, networks)), ("inner", inner),
+                              ("training", trained)):
             if part in given.parts:
                 content[part] = {**about, "found": {}}
+                if part == "attacks":
+                    content[part]["networks"] = networks
                 for key, entry in measure(x, y, given):
                     content[part]["found"][key] = entry
                     write_json(given.out, content)
@@ -86,6 +92,8 @@ def _parse(arguments):
         choices=("attacks", "inner", "training"), help="what to measure (default: all); the file "
         "keeps the other parts")
     add("--methods", nargs="+", choices=METHODS, default=METHODS, help="of the attacked networks")
+    add("--networks", nargs="+", choices=list(models.ARCHITECTURES),
+        help="to attack (default: --model alone)")
     add("--model", choices=list(models.ARCHITECTURES),
         help="default: the preset's, as the next two")
     add("--train-size", type=int, help="training images")
@@ -116,17 +124,17 @@ def bfloat16(device: str):
     return nullcontext() if fast.has_bfloat16(device) else Emulated()
 
 
-def settings(method: str, seed: int, precision: str, given):
+def settings(method: str, seed: int, precision: str, given, model: str | None = None):
     """A training of its own for each precision: in one folder the second would be the first's."""
-    return config.load(given.preset, method=method, seed=seed, model=given.model,
+    return config.load(given.preset, method=method, seed=seed, model=model or given.model,
                        dataset=given.dataset, data_root=given.data_root, device=given.device,
                        train_size=given.train_size, epochs=given.epochs, threads=given.threads,
                        precision=precision, runs_dir=f"{given.runs_dir}/{precision}")
 
 
-def network(method: str, seed: int, precision: str, given):
+def network(method: str, seed: int, precision: str, given, model: str | None = None):
     """(network at the end of its training, settings); trained now, or by an earlier call."""
-    own, half = settings(method, seed, precision, given), precision == "bfloat16"
+    own, half = settings(method, seed, precision, given, model), precision == "bfloat16"
     emulated = bfloat16(given.device) if half else nullcontext()  # it asks, so before the patch
     with patch.object(fast, "has_bfloat16", lambda device: half), emulated:
         run = train.train(own)
@@ -136,10 +144,10 @@ def network(method: str, seed: int, precision: str, given):
     return model.to(given.device).eval(), own
 
 
-def attacked(x, y, given):
-    """(method, what both attacks reach) for each network: PGD on the cross-entropy."""
-    for method in given.methods:
-        model, own = network(method, given.seeds[0], "float32", given)
+def attacked(networks, x, y, given):
+    """("network, method", what both attacks reach) for each: PGD on the cross-entropy."""
+    for name, method in itertools.product(networks, given.methods):
+        model, own = network(method, given.seeds[0], "float32", given, name)
         exact = fast.freeze(model)
         step = {"eps": own.eps, "step_size": own.eps / 4, "steps": given.attack_steps}
         clean, flags, losses_, images = evaluate.correct(exact, x, y), {}, {}, {}
@@ -149,7 +157,7 @@ def attacked(x, y, given):
             images[precision] = seen[-1]
             flags[precision] = clean & evaluate.correct(exact, seen[-1], y)
         one, other = (flags[precision] for precision in fast.PRECISIONS)
-        yield method, {"clean": int(clean.sum()),
+        yield f"{name}, {method}", {"clean": int(clean.sum()),
                        "standing": {key: int(flag.sum()) for key, flag in flags.items()},
                        "differing": int((one != other).sum()), "cross_entropy": losses_,
                        "pixels": (images["float32"] != images["bfloat16"]).float().mean().item(),

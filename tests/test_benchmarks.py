@@ -214,7 +214,7 @@ def test_what_bfloat16_costs_reaches_the_book(tmp_path, monkeypatch):
     assert {run["update_precision"] for run in finished} == {"bfloat16"} and len(finished) == 2
     attacked, inner, trained = (text for text in re.split("(?=```{list-table})",
                                 speed_tables.precision(tmp_path))[1:])
-    assert rows(attacked)[1][0] == "trades" and "bfloat16 emulated" in attacked
+    assert rows(attacked)[1][0] == "resnet8-16, trades" and "bfloat16 emulated" in attacked
     assert rows(inner)[1][:2] == ["3", "all"] and rows(trained)[-1][0] == "mean"
     labels = [line["label"] for line in speed_tables.ascent(tmp_path)]
     assert labels == ["trades, float32", "trades, bfloat16"]

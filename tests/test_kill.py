@@ -19,7 +19,7 @@ import pytest
 import torch
 from conftest import write_preset
 
-from frlib import train
+from frlib import fast, train
 from frlib.__main__ import main
 from frlib.run import config, evaluate_run, files
 from frlib.run.folder import open_run
@@ -57,6 +57,14 @@ def outcome(runs: Path) -> dict:
         elif path.suffix == ".pt":
             found[name] = path.read_bytes()
     return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def native(asked):
+    """The precision of this machine, in which the processes that are killed here compute."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fast, "has_bfloat16", asked)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -100,13 +100,19 @@ def _precision_of(path: Path, name: str = "") -> list[str]:
 
 
 def ascent(folder: str | Path) -> list[dict]:
-    """Lines for `plots.ascent`: the cross-entropy after each step, by network and precision."""
-    path = Path(folder) / "precision.json"
+    """Lines for `plots.ascent`: the cross-entropy after each step, by method and precision.
+
+    Of the network that the other parts of the file train, the others are in the table alone.
+    """
+    path, lines = Path(folder) / "precision.json", []
     part = read_json(path).get("attacks") if path.is_file() else None
-    return [{"label": f"{method}, {name}", "group": method, "style": name,
-             "epochs": range(len(values)), "values": values}
-            for method, entry in _found(part).items()
-            for name, values in entry["cross_entropy"].items()]
+    for key, entry in _found(part).items():
+        network, method = key.split(", ")
+        if network == part["setting"]["model"]:
+            lines += [{"label": f"{method}, {name}", "group": method, "style": name,
+                       "epochs": range(len(values)), "values": values}
+                      for name, values in entry["cross_entropy"].items()]
+    return lines
 
 
 def _found(part: dict | None) -> dict:
@@ -114,10 +120,10 @@ def _found(part: dict | None) -> dict:
 
 
 def _attacks(part: dict | None, name: str) -> str:
-    rows = [[method, entry["clean"], *(entry["standing"][key] for key in BOTH),
-             entry["differing"], *(f"{entry['cross_entropy'][key][-1]:.4f}" for key in BOTH),
+    rows = [[key, entry["clean"], *(entry["standing"][half] for half in BOTH),
+             entry["differing"], *(f"{entry['cross_entropy'][half][-1]:.4f}" for half in BOTH),
              f"{100 * entry['pixels']:.1f} %"]
-            for method, entry in _found(part).items()]
+            for key, entry in _found(part).items()]
     return myst_table(
         None, f"precision-attacks{name}", "The same networks, attacked in both precisions from "
         "the same starts and judged in float32: images that are right clean, and under the attack; "
@@ -159,7 +165,8 @@ def _measured(part: dict | None, attack: str = "") -> str:
     if not part:
         return "Not measured."
     setting = part["setting"]
-    return (f"{setting['model']}, trained on {setting['train_size']:,} images of "
+    networks = ", ".join(part.get("networks", [setting["model"]]))
+    return (f"{networks}, trained on {setting['train_size']:,} images of "
             f"{setting['dataset']} for {setting['epochs']} epochs with PGD-{setting['steps']}; "
             f"{attack or 'PGD-{}'.format(setting['attack_steps'])} on {setting['images']:,} test "
             f"images; bfloat16 {part['bfloat16']}. {_machine(part)}")
