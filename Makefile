@@ -41,7 +41,7 @@ small mini table1 resnet18 paper: .venv/ready  ## the same with another preset: 
 ablations: .venv/ready       ## the choices of the book's ledger, one by one, at PRESET (mini)
 	$(SNAKEMAKE) preset="$(or $(PRESET),mini)" -- ablations
 
-overfit cifar100-subset tiny-imagenet-40: .venv/ready  ## presets that have results but no pages of their own
+overfit cifar100-subset tiny-imagenet-40: .venv/ready  ## their results, without pages
 	$(SNAKEMAKE) preset=$@ -- results
 
 test: .venv/ready            ## lint, then side by side: unit tests, notebooks at their defaults

@@ -50,6 +50,18 @@ def test_a_difference_says_of_how_many_seeds_it_is_where_one_side_has_more(resul
     assert "shared" not in comparison.table(results, ["at", "at-fr"], "at", metrics=("clean",))
 
 
+def test_the_best_and_the_last_checkpoint_are_compared_where_a_run_has_both(results):
+    scores = {count: result("", pgd20=count)["scores"] for count in (4, 12)}
+    results["at"][0]["last"] = scores[4]
+    results["at-swa"] = {0: {**result("at-swa", pgd20=9), "best": scores[12]}}
+    shares = {which: [comparison.accuracy(comparison.at_checkpoint(results, which), label, "pgd20")
+                      for label in ("at", "at-swa", "at-fr")] for which in ("best", "last")}
+    assert [found["share"] for found in shares["best"]] == [10 / N, 12 / N, 15 / N]
+    assert [found and found["share"] for found in shares["last"]] == [4 / N, 9 / N, None]
+    with pytest.raises(ValueError, match="which = 'first': choose 'best' or 'last'"):
+        comparison.at_checkpoint(results, "first")
+
+
 def test_two_values_of_a_swept_setting_are_compared_what_no_label_says_is_not():
     swept = {f"at-fr@fr_lambda={value}": {0: {**result("at-fr", clean=20), "config": {
         "method": "at-fr", "fr_lambda": value}}} for value in (0.01, 1.0)}

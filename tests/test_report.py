@@ -63,6 +63,7 @@ def result(label, *, pgd20=100, last=100, aa=50, clean=150, roughness=1.0, prese
                        "step_size": 4 / 255, "fr_lambda": 0.1, "swa_start": 0.75},
             "data": {"test": "abc"}, "seconds": {"train": 4000.0, "judge": 65.0},
             "warnings": ["w"], "provenance": MADE, "train_provenance": MADE,
+            "update_precision": "bfloat16",
             "numerics": {"train": 1, "judge": 1}}
 
 
@@ -617,7 +618,8 @@ def test_provenance_tells_when_todays_code_gives_other_numbers(good):
     body = {re.search(">(.*)</a>", row[0])[1]: row
             for row in cells(sources.provenance("mini", good))[1:]}
     assert set(body) == set(good) and "result-files/mini/at/seed0.json" in body["at"][0]
-    assert body["at"][1:] == ["0", "train 1 -> 2: no reason written down", "67 min", "65 s", "1",
+    assert body["at"][1:] == ["0", "train 1 -> 2: no reason written down", "67 min",
+                              "bfloat16", "65 s", "1",
                               "2026-01-02", "0123456+dirty", "2.11.0", "1",
                               "CPU Model(R) @ 2 GHz, 2 cores"]
     good["at"][0]["numerics"]["train"] = 2

@@ -12,7 +12,7 @@ import io
 import numpy as np
 
 from frlib import evaluate
-from frlib.publish.claims import NOT_RUN, difference, find, paper
+from frlib.publish.claims import NOT_RUN, best_and_last, difference, find, paper
 from frlib.publish.markup import NONE, chance, html_table, percent, points
 from frlib.publish.statistics import interval
 from frlib.run.files import of_first
@@ -75,6 +75,22 @@ def first_images(results: dict, count: int) -> dict:
                       for attack, stored in result.get("scores", {}).items()}
             cut[label][seed] = {**result, "scores": scores}
     return cut
+
+
+def at_checkpoint(results: dict, which: str) -> dict:
+    """The same results with the scores of each run's "best" or "last" checkpoint, as far as judged.
+
+    "best" is the one that validation likes best. ValueError for another word.
+    """
+    if which not in ("best", "last"):
+        raise ValueError(f"which = {which!r}: choose 'best' or 'last'")
+    found = {}
+    for label, seeds in results.items():
+        best, last = best_and_last(results, label)
+        where = best if which == "best" else last
+        found[label] = {seed: {**result, "scores": result.get(where, {})}
+                        for seed, result in seeds.items()}
+    return found
 
 
 def columns(results: dict, metrics=None) -> dict[str, tuple[str, dict]]:

@@ -90,8 +90,8 @@ def provenance(preset: str, results: dict, larger: dict | None = None) -> str:
 
 def runs(preset: str, results: dict, name: str = "provenance") -> str:
     """One row per result file: what made it, when, and whether today's code would give it."""
-    head = ["Result", "Seed", "Numbers", "Training", "Judging", "Warnings", "Date (UTC)", "Commit",
-            "torch", "Threads", "Device"]
+    head = ["Result", "Seed", "Numbers", "Training", "In", "Judging", "Warnings", "Date (UTC)",
+            "Commit", "torch", "Threads", "Device"]
     rows = [_row(preset, label, seed, result) for label, seed, result in _each(results)]
     return myst_table(preset, name, f"The run behind each result of preset {preset}.", head,
                       rows or [[NOT_RUN] + [NONE] * (len(head) - 1)])
@@ -103,6 +103,7 @@ def _row(preset, label, seed, result) -> list:
     seconds, state = _seconds(result), "; ".join(stale(result)) or "as now"
     took = [NONE if seconds.get(part) is None else duration(seconds[part])
             for part in ("train", "judge")]
+    took.insert(1, result.get("update_precision") or NONE)
     return [f'<a href="{address(preset, label, seed)}">{escaped(label)}</a>', seed, state, *took,
             len(result.get("warnings", [])), last.get("date", NONE)[:10],
             _unique(map(_commit, made)) or NONE, last.get("versions", {}).get("torch", NONE),
