@@ -22,8 +22,8 @@ FIGURE = """```{figure} generated/precision.svg
 :alt: Cross-entropy by the steps of the attack, for each network a line in float32 and in bfloat16.
 :width: 100%
 
-The cross-entropy that the attacks of {numref}`precision-attacks` reach, step by step, judged in
-float32. Where both precisions reach the same, one line hides the other.
+The cross-entropy that the attacks of {numref}`precision-attacks` reach, step by step, on the
+networks of {numref}`precision-inner`'s size, judged in float32. Where both precisions reach the same, one line hides the other.
 ```
 """
 
@@ -229,12 +229,13 @@ def _speed_train(stem: str, part: dict) -> str:
                 rows[-1] += [NONE] if memory else []
     first = next(iter(models.values()))
     setting, rounds = first["setting"], len(first["product_gflops"])
-    needed = ", ".join(f"{entry['flops_per_step'] / 1e9:.3g} GFLOP ({name})"
+    needed = ", ".join(f"{float(format(entry['flops_per_step'] / 1e9, '.3g')):,g} GFLOP ({name})"
                        for name, entry in models.items())
     table = myst_table(None, f"speed-train-{stem}",
                        f"One training step with PGD-{setting['steps']}, {setting['batch_size']} "
                        f"images of {setting['dataset']}, {_arithmetic(setting)}: median and range "
-                       f"of {_rounds(rounds)} of {setting['timed_steps']} steps. A step "
+                       f"of {_count(rounds, 'round')} of "
+                       f"{_count(setting['timed_steps'], 'step')}. A step "
                        f"needs {needed}. The product is that of the loop's own precision. "
                        f"{_machine(part)}",
                        ["Model", "Loop", "Seconds a step", "Times as fast", "GFLOP/s",
@@ -289,9 +290,10 @@ def _speed_autoattack(stem: str, part: dict) -> str:
     setting, rounds = first["setting"], len(next(iter(first["differing"].values())))
     return myst_table(None, f"speed-autoattack-{stem}",
                       f"Standard AutoAttack on the first {setting['images']} test images of "
-                      f"{setting['dataset']}: seconds, median and range of {_rounds(rounds)}; "
-                      "images left standing by pyautoattack / by ours, in the last row as robust "
-                      f"accuracy; images on which they disagree. {_machine(part)}",
+                      f"{setting['dataset']}: seconds, median and range of "
+                      f"{_count(rounds, 'round')}; images left standing by pyautoattack / by ours, "
+                      "in the last row as robust accuracy; images on which they disagree. "
+                      f"{_machine(part)}",
                       ["Model", "Stage", "pyautoattack, s", "Ours, s", "Times as fast",
                        "Standing", "Disagree"], rows)
 
@@ -303,8 +305,8 @@ def _arithmetic(setting: dict) -> str:
     return plain if ours == "float32" else f"{plain}, ours by default in {ours}"
 
 
-def _rounds(count: int) -> str:
-    return f"{count} round{'s' if count != 1 else ''}"
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number != 1 else ''}"
 
 
 def _machine(part: dict, *, threads: bool = True) -> str:
