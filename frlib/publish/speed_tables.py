@@ -23,7 +23,8 @@ FIGURE = """```{figure} generated/precision.svg
 :width: 100%
 
 The cross-entropy that the attacks of {numref}`precision-attacks` reach, step by step, on the
-networks of {numref}`precision-inner`'s size, judged in float32. Where both precisions reach the same, one line hides the other.
+network of {numref}`precision-inner`, judged in float32. Where both precisions reach the same, one
+line hides the other.
 ```
 """
 
