@@ -207,7 +207,7 @@ def attack_of(variant: str, model, split, settings):
 
 def attack_shares(attack) -> dict[str, float]:
     """The shares of attack()'s time on the CPU that each of KINDS takes, and "other"; sum 1."""
-    with profile(activities=[ProfilerActivity.CPU]) as seen:
+    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as seen:  # or torch 2.11 warns
         attack()
     times = dict.fromkeys([*KINDS, "other"], 0.0)
     for event in seen.key_averages():
