@@ -157,11 +157,12 @@ def attacked(networks, x, y, given):
             images[precision] = seen[-1]
             flags[precision] = clean & evaluate.correct(exact, seen[-1], y)
         one, other = (flags[precision] for precision in fast.PRECISIONS)
-        yield f"{name}, {method}", {"clean": int(clean.sum()),
-                       "standing": {key: int(flag.sum()) for key, flag in flags.items()},
-                       "differing": int((one != other).sum()), "cross_entropy": losses_,
-                       "pixels": (images["float32"] != images["bfloat16"]).float().mean().item(),
-                       "flags": {key: pack_flags(flag) for key, flag in flags.items()}}
+        yield f"{name}, {method}", {
+            "clean": int(clean.sum()),
+            "standing": {key: int(flag.sum()) for key, flag in flags.items()},
+            "differing": int((one != other).sum()), "cross_entropy": losses_,
+            "pixels": (images["float32"] != images["bfloat16"]).float().mean().item(),
+            "flags": {key: pack_flags(flag) for key, flag in flags.items()}}
 
 
 @evaluate.full_precision()

@@ -388,7 +388,7 @@ def overfitting_table(results: dict[str, dict], preset: str) -> str:
         if "gap" in found:
             gap = f"{round(found['gap'], 1) + 0.0:.1f} ({chance(found['p'])})"
         rows.append([short(label), *(f"{100 * (s['correct'] / s['total']):.1f}" if s else NONE
-                                     for s in scores), gap,
+                                     for s in scores), gap,  # rounded as `percent` does
                      f"{found['peak']:.1f}" if "peak" in found else NONE])
     return html_table(preset, ["Method", "clean %, best", "last", "PGD-20 %, best", "last",
                                       "best minus last, points", "curve: highest minus last"], rows,
