@@ -1,10 +1,11 @@
 """How large is the regulariser of each transform on the logits of a trained network?
 
-    python benchmarks/strength.py --data-root folder
+    python benchmarks/strength.py --data-root folder [--preset overfit --checkpoint run/last.pt]
 
-The published AT network of preset mini, the first test images, their PGD images as training makes
-them and as the tables do. The terms, and their ratios to the plain L1 sum, go to
-benchmarks/strength.json: the weights of mini's controls are those at which the terms are equal.
+The published AT network of preset mini, or a checkpoint of another preset's training; the first
+test images, their PGD images as training makes them and as the tables do. The terms, and their
+ratios to the plain L1 sum, go to benchmarks/strength.json: the weights of the preset's controls are
+those at which the terms are equal. That of "batch-class" depends on the batch's size, the preset's.
 """
 
 import argparse
@@ -12,9 +13,9 @@ from pathlib import Path
 
 import torch
 
-from frlib import attacks, data, evaluate, fast, losses
+from frlib import attacks, data, evaluate, fast, losses, models
 from frlib.run import config, export
-from frlib.run.files import write_json
+from frlib.run.files import read_tensors, write_json
 from frlib.run.places import resolve
 from frlib.run.provenance import provenance
 
@@ -25,18 +26,31 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", default="data")
+    parser.add_argument("--preset", default="mini", help="whose attack and batches (default mini)")
+    parser.add_argument("--checkpoint", type=Path, help="last.pt or best.pt of a training")
     parser.add_argument("--images", type=int, default=256, help="in whole batches (default 256)")
     parser.add_argument("--out", type=Path, default=HERE / "strength.json")
     given = parser.parse_args(arguments)
-    preset = config.load("mini", data_root=given.data_root)
+    preset = config.load(given.preset, data_root=given.data_root)
     test = data.load(preset.dataset, resolve(preset.data_root), "test").take(given.images)
-    network = fast.freeze(export.published_model("mini", "at"))
-    found = {"preset": "mini", "label": "at", "images": given.images, "batch": preset.batch_size,
-             **measure(network, test, preset), "provenance": provenance("cpu")}
+    network, epoch = opened(preset, given.checkpoint)
+    found = {"preset": given.preset, "label": "at", "epoch": epoch, "images": given.images,
+             "batch": preset.batch_size, **measure(network, test, preset), "provenance": provenance("cpu")}
     write_json(given.out, found)
     for attack, ratios in found["ratios"].items():
         print(attack, ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items()))
     return 0
+
+
+def opened(preset: config.Config, checkpoint: Path | None) -> tuple[torch.nn.Module, int]:
+    """The frozen network of a training's checkpoint, and its epoch; None: the published AT."""
+    if checkpoint is None:
+        about = export.published_result(preset.preset_name, "at")
+        return fast.freeze(export.published_model(preset.preset_name, "at")), about["epoch"]
+    saved = read_tensors(checkpoint)
+    model = models.create(preset.model)
+    model.load_state_dict(saved["state_dict"])
+    return fast.freeze(model.eval()), saved.get("state", saved)["epoch"]
 
 
 def measure(network, test: data.Split, preset: config.Config) -> dict:

@@ -33,10 +33,10 @@ USED_BY = {  # the steps that an option is for, where these are not all
     "run": ("train", "judge", "sweep", "export"), "seed": ("train", "judge", *MEASURED, "export"),
     "data-root": ("train", "judge", *MEASURED, "sweep"), "out": ("report", "export"),
     "vary": ("sweep",), "seeds": ("sweep",), "jobs": ("sweep",), "json": ("status",),
-    "redo": ("train", "judge", *MEASURED)}
+    "redo": ("train", "judge", *MEASURED), "published": ("soundness",)}
 DEFAULTS = {"label": "", "preset": "", "run": "at", "seed": 0, "data_root": "data",
             "runs_dir": "runs", "plugin": "", "out": "", "vary": [], "seeds": "0", "jobs": 2,
-            "json": False, "redo": False}
+            "json": False, "redo": False, "published": False}
 
 
 def the_parser() -> argparse.ArgumentParser:
@@ -61,6 +61,8 @@ def the_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", help="sweep: seeds, as 0,1,2; by default 0")
     parser.add_argument("--jobs", type=int, help="sweep: processes at a time, by default 2")
     parser.add_argument("--json", action="store_true", help="status: as JSON")
+    parser.add_argument("--published", action="store_true", help="soundness: of the weights beside "
+                        "the committed results, not of this machine's runs")
     parser.add_argument("--redo", action="store_true", help="train, judge or measure anew, also "
                         "what is finished; what was there is moved aside and kept")
     return parser
@@ -118,7 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
         elif given.step == "lens":  # of chapter 8
             figures.lens(settings, redo=given.redo)
         elif given.step == "soundness":  # of chapter 10
-            soundness.soundness(settings, redo=given.redo)
+            soundness.soundness(settings, published=given.published, redo=given.redo)
         elif given.step == "export":
             if not given.out:
                 raise ValueError("--out: must name the folder that the weights go to")

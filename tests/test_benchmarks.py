@@ -296,3 +296,13 @@ def test_the_strength_of_a_regulariser_is_a_mean_over_whole_batches(digits, netw
         assert found["terms"][attack]["l2"] == pytest.approx(
             ratios["l2"] * found["terms"][attack]["none"])
     assert found == strength.measure(network, digits.take(16), preset)
+
+
+@pytest.mark.parametrize("about", [{"epoch": 3}, {"state": {"epoch": 3}}])
+def test_the_strength_on_a_checkpoint_is_that_of_its_network(about, tmp_path):
+    preset = config.load("smoke", model="resnet8-16")
+    model = models.create("resnet8-16").eval()
+    torch.save({"state_dict": model.state_dict(), **about}, tmp_path / "last.pt")
+    network, epoch = strength.opened(preset, tmp_path / "last.pt")
+    x = torch.rand(2, 3, 8, 8)
+    assert epoch == 3 and torch.allclose(network(x), model(x), atol=1e-4)

@@ -71,8 +71,9 @@ def known() -> set[float]:
     values = numbers(paper()).union(*map(accuracies, stored))
     values |= {row[loss] for result in stored for row in result.get("history", ())
                for loss in ("loss_ce", "loss_fr") if loss in row}
-    strength = read_json(REPO / "benchmarks" / "strength.json")
-    values |= numbers([strength["terms"], strength["ratios"]])
+    for file in (REPO / "benchmarks").glob("strength*.json"):
+        strength = read_json(file)
+        values |= numbers([strength["terms"], strength["ratios"]])
     for preset in read_json(REPO / "benchmarks" / "curves.json")["presets"].values():
         ends = [run["history"][-1] for seeds in preset["runs"].values() for run in seeds.values()]
         values |= {100 * share for row in ends for name, share in row.items()

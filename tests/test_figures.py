@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from frlib import attacks, data, evaluate, models, train
 from frlib.__main__ import main
 from frlib.publish import notebook_views, plots
 from frlib.publish.collected import collect
-from frlib.run import config, evaluate_run, figures, files, soundness
+from frlib.run import config, evaluate_run, export, figures, files, soundness
 from frlib.run.places import resolve
 
 SMALL = """preset: drawn
@@ -86,6 +87,31 @@ def test_soundness_is_stored_like_them_network_by_network(base, measured, monkey
     monkeypatch.setattr("frlib.run.measured.finished", lambda c, methods: {"at": c})
     assert soundness.soundness(base)["transfer"].keys() == {"at"}
     assert measured == [*2 * ["at", "at-swa"], "at"]  # only the transfer depends on them all
+
+
+def test_soundness_of_published_weights_needs_no_run(base, tmp_path, measured, monkeypatch):
+    place = tmp_path / "committed"
+    monkeypatch.setattr("frlib.run.export.project_root", lambda: place)
+    where = ["--preset", "drawn/drawn.yaml", "--runs-dir", str(tmp_path / "none")]
+    assert main(["soundness", "--published", *where]) == 1  # nothing is published
+    model = models.create("resnet8-16").eval()
+    file = export.weights_path("drawn", "at", 0, place / "results")
+    file.parent.mkdir(parents=True)
+    save_file({name: tensor.float() for name, tensor in model.state_dict().items()
+               if not name.endswith("num_batches_tracked")}, file)
+    files.write_json(file.with_name("seed0.json"), {
+        "config": {"model": "resnet8-16"}, "checkpoint_sha256": "that of the run",
+        "weights": files.file_checksum(file)})
+    assert main(["soundness", "--published", *where]) == 0 and not measured
+    own = config.load("drawn/drawn.yaml", runs_dir=str(tmp_path / "none"))
+    made = files.read_json(evaluate_run.result_path(own, "soundness"))
+    assert made["checkpoint_sha256"] == {"at": "that of the run"} and made["images"] == 1
+    test = figures.images(own, 1)
+    right = files.score(evaluate.correct(model, test.x, test.labels))
+    assert made["radius"]["at"]["0"] == right  # at a radius of 0: without attack
+    for other in ({"seed": 1}, {"epochs": 2}):
+        with pytest.raises(ValueError, match="published weights are those of seed 0"):
+            soundness.soundness(config.load("drawn/drawn.yaml", **other), published=True)
 
 
 @pytest.mark.parametrize("what, knob", [("figures", {"bandwidths": [32, 16]}), (

@@ -121,19 +121,35 @@ def add_weights(base: Config) -> list[Path]:
     return written
 
 
-def published_model(preset: str, label: str, folder: str | Path | None = None) -> torch.nn.Module:
-    """The network of a published result, in eval mode on the CPU, from the weights beside it.
+def published_labels(preset: str, folder: str | Path | None = None) -> list[str]:
+    """The results beside which weights are published; folder as in `published_model`."""
+    place = _published_folder(folder) / preset
+    return sorted(path.parent.name for path in place.glob(f"*/weights-seed{SEED}.safetensors"))
 
-    folder: of results, by default the committed ones. FileNotFoundError where there are none,
-    ValueError for a file that is not the one that the result names.
-    """
-    folder = project_root() / "results" if folder is None else Path(folder)
-    file = weights_path(preset, label, SEED, folder)
+
+def published_result(preset: str, label: str, folder: str | Path | None = None) -> dict:
+    """The result beside which weights are published. FileNotFoundError where one of both is not
+    there, ValueError for weights that are not those that the result names."""
+    file = weights_path(preset, label, SEED, _published_folder(folder))
     result = file.with_name(f"seed{SEED}.json")
     if not file.is_file() or not result.is_file():
         raise FileNotFoundError(f"no published weights at {file}")
     about = read_json(result)
     if about.get("weights") != file_checksum(file):
         raise ValueError(f"{file} is not the file that {result} names; fetch it again")
+    return about
+
+
+def published_model(preset: str, label: str, folder: str | Path | None = None) -> torch.nn.Module:
+    """The network of a published result, in eval mode on the CPU, from the weights beside it.
+
+    folder: of results, by default the committed ones. Raises what `published_result` raises.
+    """
+    about = published_result(preset, label, folder)
+    file = weights_path(preset, label, SEED, _published_folder(folder))
     return published.load(f"mine:{about['config']['model']}", file,
                           classes(models.read_weights(file)))
+
+
+def _published_folder(folder: str | Path | None) -> Path:
+    return project_root() / "results" if folder is None else Path(folder)

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from frlib import attacks, evaluate
 from frlib.fast import freeze
-from frlib.run import evaluate_run, measured
+from frlib.run import evaluate_run, export, measured
 from frlib.run.config import Config, a_list
 from frlib.run.files import score
 from frlib.run.settings import READ_FROM
@@ -50,32 +50,55 @@ def settings(config: Config, *, methods=None, images=None) -> dict:
             "steps": 5 if few else STEPS, "restarts": 1 if few else RESTARTS}
 
 
-def soundness(config: Config, *, redo: bool = False, **knobs) -> dict:
+def soundness(config: Config, *, published: bool = False, redo: bool = False, **knobs) -> dict:
     """Every check, of the finished runs of these methods; knobs as in `settings`.
 
-    "radius", "scale" and "stronger" by label, "transfer" by source and target. Stored and raised
-    as `measured.made` says, under the numerics of judging.
+    published: of the weights beside the committed results in place of the runs. "radius", "scale"
+    and "stronger" by label, "transfer" by source and target. Stored and raised as `measured.made`
+    says, under the numerics of judging; ValueError for published weights of another seed, or of a
+    preset with other settings.
     """
     chosen = settings(config, **knobs)
     own = config.is_preset and chosen == settings(config)
-    configs = measured.finished(config, chosen["methods"])
-    return measured.made(config, "soundness", chosen, configs, _all, own=own, redo=redo,
-                         part="judge")
+    if published:
+        configs, sums, network = *_published(config, chosen["methods"]), _published_network
+    else:
+        configs, sums = measured.finished(config, chosen["methods"]), None
+        network = measured.network
+    return measured.made(config, "soundness", chosen, configs, partial(_all, network=network),
+                         own=own, redo=redo, part="judge", sums=sums)
 
 
-def _all(config, chosen, configs, once) -> dict:
+def _published(config: Config, methods) -> tuple[dict[str, Config], dict[str, str]]:
+    """The preset's results of these methods whose weights are published, and their checkpoints'
+    SHA-256, each by label."""
+    if not config.is_preset or config.seed != export.SEED:
+        raise ValueError(f"published weights are those of seed {export.SEED} of a preset as it "
+                         "is: leave its settings and the seed alone")
+    sums = {label: export.published_result(config.preset_name, label)["checkpoint_sha256"]
+            for label in export.published_labels(config.preset_name)}
+    configs = {label: c for label, c in evaluate_run.listed(config).items()
+               if c.method in methods and label in sums}
+    return configs, {label: sums[label] for label in configs}
+
+
+def _published_network(c: Config, test) -> torch.nn.Module:
+    return export.published_model(c.preset_name, c.result_label).to(test.labels.device)
+
+
+def _all(config, chosen, configs, once, network) -> dict:
     test = measured.images(config, chosen["images"])
     common = {"eps": config.judge_eps, "seed": config.seed, "batch_size": config.judge_batch}
 
     def of(c):
-        model = freeze(measured.network(c, test))
+        model = freeze(network(c, test))
         return {"radius": by_radius(model, test.x, test.labels, **common),
                 "scale": by_scale(model, test.x, test.labels, **common),
                 "stronger": stronger(model, test.x, test.labels, **common, steps=chosen["steps"],
                                      restarts=chosen["restarts"])}
 
     def across():
-        models = {label: freeze(measured.network(c, test)) for label, c in configs.items()}
+        models = {label: freeze(network(c, test)) for label, c in configs.items()}
         return transfer(models, test.x, test.labels, **common)
 
     each = {label: once(label, partial(of, c)) for label, c in
