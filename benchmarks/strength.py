@@ -35,7 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
     test = data.load(preset.dataset, resolve(preset.data_root), "test").take(given.images)
     network, epoch = opened(preset, given.checkpoint)
     found = {"preset": given.preset, "label": "at", "epoch": epoch, "images": given.images,
-             "batch": preset.batch_size, **measure(network, test, preset), "provenance": provenance("cpu")}
+             "batch": preset.batch_size, **measure(network, test, preset),
+             "provenance": provenance("cpu")}
     write_json(given.out, found)
     for attack, ratios in found["ratios"].items():
         print(attack, ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items()))
