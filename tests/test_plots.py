@@ -110,6 +110,17 @@ def test_a_line_that_begins_as_another_is_thin_on_a_wide_one():
     assert widths["at clean"] > widths["at PGD"] == widths["at-fr PGD"] > widths["late"]
 
 
+def test_a_long_training_is_drawn_smoothed_on_its_own_epochs():
+    epochs, values = list(range(1, 61)), [0.01 * (n % 2) for n in range(60)]
+    values[:10] = [None] * 10  # an average begins later
+    plot = plots.curves([{"label": "at", "epochs": epochs, "values": values}], best={"at": 20})
+    pale, wide, ring, *_ = plot.axes[0].get_lines()
+    assert np.nanmax(pale.get_ydata()) == 1 and np.nanmax(wide.get_ydata()[13:-3]) < 0.6
+    assert np.isnan(wide.get_ydata()[:10]).all() and wide.get_ydata()[10] == 0.5  # of 4 values
+    assert ring.get_ydata()[0] == pale.get_ydata()[19]
+    assert "mean of 7" in " ".join(text.get_text() for text in plot.axes[0].get_legend().texts)
+
+
 def test_no_filter_stands_at_the_left_and_an_interval_is_as_long_as_given():
     ax = plots.low_pass_accuracy(FILTERED).axes[0]
     assert ax.xaxis_inverted() and list(ax.get_xticks()) == [4, 6, 8]

@@ -22,6 +22,7 @@ COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 DASHES = ["-", (0, (5, 2)), (0, (1, 1.3)), (0, (6, 1.5, 1, 1.5)), (0, (8, 2, 1, 2, 1, 2))]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 GREY = "#555555"
+MANY, SMOOTHED = 40, 7  # epochs: from how many on a curve is smoothed, and over how many
 
 
 def kernels(weights, *, count=16, title=None, mark=None) -> Figure:
@@ -141,7 +142,8 @@ def curves(lines, *, best=None, drop=None, title=None, mark=None) -> Figure:
     lines: [{"label", "epochs", "values"}], values as fractions, None or NaN where not measured.
     Lines of one "group" (say, the method) share a colour, of one "style" (say, clean or PGD) a
     dash; both default to a new one for each label.
-    One that lies on another, as runs do that begin alike, is thin, and the other wide.
+    One that lies on another, as runs do that begin alike, is thin, and the other wide. Of more than
+    MANY epochs each line is a running mean over SMOOTHED of them, on a pale one of every epoch.
     best: {label: epoch}, ringed on its line. drop: epoch or epochs of a learning-rate drop.
     """
     lines = [{**line, "values": 100 * np.asarray(line["values"], float)} for line in lines]
@@ -529,13 +531,18 @@ def _over_epochs(lines, best, drop):
         raise ValueError(f"best names no line: {', '.join(sorted(unknown))}")
     fig, axes = _figure(3.5)
     ax, groups, styles = axes[0, 0], {}, {}
+    many = max(len(line["epochs"]) for line in lines) > MANY
     for line in lines:
         label, epochs = line["label"], np.asarray(line["epochs"])
         values = np.asarray(line["values"], float)
         group = groups.setdefault(line.get("group", label), len(groups))
         style = styles.setdefault(line.get("style", label), len(styles))
         look = _look(group, style)
-        drawn, = ax.plot(epochs, values, label=label, markevery=max(1, len(epochs) // 8), **look)
+        shown = values
+        if many:
+            ax.plot(epochs, values, color=look["color"], lw=0.7, alpha=0.3)
+            shown = _running_mean(values)
+        drawn, = ax.plot(epochs, shown, label=label, markevery=max(1, len(epochs) // 8), **look)
         below = [other for other in ax.lines[:-1] if _begin_alike(other, drawn)]
         for other, width, size in [*((other, 3, 7) for other in below), (drawn, 1.3, 4)]:
             if below:
@@ -545,7 +552,10 @@ def _over_epochs(lines, best, drop):
             if not at.any():
                 raise ValueError(f"best epoch {best[label]} of {label} is not among its epochs")
             ax.plot(epochs[at], values[at], "o", markersize=12, markerfacecolor="none",
-                    markeredgewidth=1.8, color=look["color"])
+                    markeredgewidth=1.8, color="black" if many else look["color"], zorder=3)
+    if many:
+        ax.plot([], [], color=GREY, lw=0.7, alpha=0.6,
+                label=f"every epoch; wide: mean of {SMOOTHED}")
     if best:
         ax.plot([], [], "o", markersize=10, markerfacecolor="none", color=GREY, label="best epoch")
     for index, epoch in enumerate(np.atleast_1d([] if drop is None else drop)):
@@ -555,6 +565,16 @@ def _over_epochs(lines, best, drop):
     ax.set_xlabel("epoch")
     _legend(ax)
     return fig, ax
+
+
+def _running_mean(values: np.ndarray) -> np.ndarray:
+    """The mean over SMOOTHED values around each; of fewer at the ends, and where some are NaN."""
+    half = SMOOTHED // 2
+    around = np.lib.stride_tricks.sliding_window_view(
+        np.pad(values, half, constant_values=np.nan), SMOOTHED)
+    counts = np.isfinite(around).sum(1)
+    sums = np.nansum(around, axis=1)
+    return np.where(np.isfinite(values), sums / np.maximum(counts, 1), np.nan)
 
 
 def _begin_alike(one, other) -> bool:
