@@ -78,7 +78,8 @@ def counted(preset: str, results: dict, larger: dict | None = None) -> str:
     again = [verdict for _, verdict in _released(preset, results, larger)]
     if again:
         against = again.count(CONTRADICTED) or "none"
-        told.append("With the regulariser as its code was released, "
+        told.append("Where a claim is about the regulariser, it is judged by equation 2, as the "
+                    "paper prints it; as its code was released, "
                     f"{again.count(REPRODUCED) or 'none'} of the {len(again)} claims about it are "
                     f"reproduced, {against} contradicted")
     return ". ".join(told) + "."

@@ -392,7 +392,10 @@ def overfitting_table(results: dict[str, dict], preset: str) -> str:
                      f"{found['peak']:.1f}" if "peak" in found else NONE])
     return html_table(preset, ["Method", "clean %, best", "last", "PGD-20 %, best", "last",
                                       "best minus last, points", "curve: highest minus last"], rows,
-                      classes="numbers cards")
+                      classes="numbers cards", caption=(
+                          "Best: of the epoch that validation chose; all on the same test images. "
+                          "Curve: on the few images and under the weak attack that follow the "
+                          "training; it cannot be negative and grows with noise."))
 
 
 def _best_and_last(result: dict) -> tuple[dict, dict]:
