@@ -448,6 +448,18 @@ def test_a_preset_that_decides_a_claim_stands_in_the_tables_of_claims_and_runs_a
     assert (tmp_path / "out/extra/result-files/overfit/at/seed0.json").is_file()
 
 
+def test_the_open_choices_are_those_of_the_preset_that_tried_them(tmp_path):
+    for preset in "mini", "small":
+        store(as_paper(preset), tmp_path, preset)
+    all_pages.write_pages(tmp_path / "out", "mini", tmp_path)
+    text = {page: (tmp_path / "out" / f"{page}.md").read_text()
+            for page in ("readings", "ablations", "table2", "provenance", "badge")}
+    assert all("Ours: preset small" in text[page] for page in ("readings", "ablations"))
+    assert "small" not in text["table2"] and "<strong>small</strong>" in text["badge"]
+    assert ":name: provenance-small" in text["provenance"]
+    assert (tmp_path / "out/extra/result-files/small/at/seed0.json").is_file()
+
+
 def test_a_filter_counts_once_however_many_colours_it_has():
     alike = [[1.0, 1.1, 1.2], [2.0, 2.1, 2.2]]
     assert claims.of_filters(alike) == pytest.approx([1.1, 2.1])

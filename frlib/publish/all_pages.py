@@ -29,8 +29,8 @@ from frlib.run.presets import shipped
 
 PAPER = (paper_table1, paper_table2)  # pages that need no result
 SCALED = (table1, table2)  # largest scale first
-# and of the presets that decide a claim
-DECIDED = (headline, verdicts, claims, settings, costs, provenance)
+CHOICES = "small"  # the preset of PUBLISHED at which the open choices were tried one by one
+TRIED = (readings, ablations)  # of that preset
 OURS = (badge, headline, verdicts, claims, table1, table2, readings, ablations, settings, costs,
         provenance)
 PAGES = (*(make.__name__ for make in PAPER + OURS), "follow_up", "speed", "precision",
@@ -58,13 +58,20 @@ def write_pages(out: str | Path, preset: str, *folders: str | Path) -> None:
     results, others = collect(preset, *folders), collect(FOLLOW_UP, *folders)
     larger = {name: collect(name, *folders) for name in _before(preset)}
     with_apart = larger | {name: collect(name, *folders) for name in _apart(preset)}
+    choices = collect(CHOICES, *folders) if preset in PUBLISHED else {}
+    tried, choices = (CHOICES, choices) if choices else (preset, results)
+    beside = with_apart if tried == preset else with_apart | {tried: choices}
 
     def page(make) -> str:
         if make is badge:
-            return "".join(badge(*each) for each in {**with_apart, preset: results}.items())
+            return "".join(badge(*each) for each in {**beside, preset: results}.items())
         if make in SCALED:
             return make(preset, results, larger)
-        return make(preset, results, with_apart) if make in DECIDED else make(preset, results)
+        if make in TRIED:
+            return make(tried, choices)
+        if make is provenance:
+            return make(preset, results, beside)
+        return make(preset, results, with_apart)
 
     made = [*(make() for make in PAPER), *map(page, OURS),
             follow_up(others), speed(measured),
@@ -80,6 +87,6 @@ def write_pages(out: str | Path, preset: str, *folders: str | Path) -> None:
         picture(preset, results, with_apart).savefig(temporary, format="svg")
     extra = Path(out) / "extra"
     extra.mkdir(exist_ok=True)
-    for name, found in {**with_apart, preset: results}.items():
+    for name, found in {**beside, preset: results}.items():
         copy_files(extra, name, found)
     copy_files(extra, FOLLOW_UP, others)

@@ -124,8 +124,8 @@ def reasoned(statement: dict, results: dict) -> tuple[str, str]:
     "not run" if a run is missing. "cannot be decided here" if the statement `needs` another that
     is not reproduced. "reproduced" if every comparison has the paper's order with p < 0.05,
     "contradicted" if one has the opposite order with p < 0.05; but where a fall is claimed, a rise
-    says that validation chose an early checkpoint, and counts as none. Of what is left, "smaller than
-    published" if no undecided comparison's interval reaches the paper's size, else "cannot be
+    says that validation chose an early checkpoint, and counts as none. Of what is left, "smaller
+    than published" if no undecided comparison's interval reaches the paper's size, else "cannot be
     decided here", since chance and the paper explain the numbers equally well. A statement that
     names a preset cannot be called smaller by the results of another.
     """
