@@ -113,12 +113,21 @@ def test_a_line_that_begins_as_another_is_thin_on_a_wide_one():
 def test_a_long_training_is_drawn_smoothed_on_its_own_epochs():
     epochs, values = list(range(1, 61)), [0.01 * (n % 2) for n in range(60)]
     values[:10] = [None] * 10  # an average begins later
-    plot = plots.curves([{"label": "at", "epochs": epochs, "values": values}], best={"at": 20})
+    plot = plots.curves([{"label": "at", "epochs": epochs, "values": values},
+                         {"label": "none", "epochs": [], "values": []}], best={"at": 20})
     pale, wide, ring, *_ = plot.axes[0].get_lines()
     assert np.nanmax(pale.get_ydata()) == 1 and np.nanmax(wide.get_ydata()[13:-3]) < 0.6
     assert np.isnan(wide.get_ydata()[:10]).all() and wide.get_ydata()[10] == 0.5  # of 4 values
-    assert ring.get_ydata()[0] == pale.get_ydata()[19]
+    assert ring.get_ydata()[0] == wide.get_ydata()[19] and ring.get_color() == wide.get_color()
     assert "mean of 7" in " ".join(text.get_text() for text in plot.axes[0].get_legend().texts)
+    steps = plots.ascent([{"label": "PGD", "epochs": epochs, "values": range(60)}])
+    assert lines_of(steps)["PGD"].get_ydata()[0] == 0  # steps of an attack are no epochs
+
+
+def test_nothing_shows_before_a_drop_that_comes_after_it():
+    epochs, values = list(range(1, 61)), [0.1] * 30 + [0.5] * 30
+    plot = plots.curves([{"label": "at", "epochs": epochs, "values": values}], drop=30.5)
+    assert lines_of(plot)["at"].get_ydata().tolist() == pytest.approx([10] * 30 + [50] * 30)
 
 
 def test_no_filter_stands_at_the_left_and_an_interval_is_as_long_as_given():

@@ -144,6 +144,7 @@ def curves(lines, *, best=None, drop=None, title=None, mark=None) -> Figure:
     dash; both default to a new one for each label.
     One that lies on another, as runs do that begin alike, is thin, and the other wide. Of more than
     MANY epochs each line is a running mean over SMOOTHED of them, on a pale one of every epoch.
+    The mean stops at a drop, so that nothing shows before its cause.
     best: {label: epoch}, ringed on its line. drop: epoch or epochs of a learning-rate drop.
     """
     lines = [{**line, "values": 100 * np.asarray(line["values"], float)} for line in lines]
@@ -163,7 +164,7 @@ def losses(lines, *, drop=None, log=False, title=None, mark=None) -> Figure:
 def ascent(lines, *, title=None, mark=None) -> Figure:
     """The cross-entropy that an attack reaches, step by step; lines as in `curves`, values as is.
     """
-    fig, ax = _over_epochs(lines, {}, None)
+    fig, ax = _over_epochs(lines, {}, None, smooth=False)
     ax.set(xlabel="steps of the attack", ylabel="cross-entropy")
     return _finish(fig, title, mark)
 
@@ -524,14 +525,15 @@ def _within(box, outer) -> bool:
     return outer.x0 <= box.x0 and box.x1 <= outer.x1 and outer.y0 <= box.y0 and box.y1 <= outer.y1
 
 
-def _over_epochs(lines, best, drop):
+def _over_epochs(lines, best, drop, *, smooth=True):
     _need(lines)
     unknown = best.keys() - {line["label"] for line in lines}
     if unknown:
         raise ValueError(f"best names no line: {', '.join(sorted(unknown))}")
     fig, axes = _figure(3.5)
-    ax, groups, styles = axes[0, 0], {}, {}
-    many = max(len(line["epochs"]) for line in lines) > MANY
+    ax, groups, styles, whole = axes[0, 0], {}, {}, []
+    drops = np.atleast_1d([] if drop is None else drop)
+    many = smooth and max(len(line["epochs"]) for line in lines) > MANY
     for line in lines:
         label, epochs = line["label"], np.asarray(line["epochs"])
         values = np.asarray(line["values"], float)
@@ -541,9 +543,11 @@ def _over_epochs(lines, best, drop):
         shown = values
         if many:
             ax.plot(epochs, values, color=look["color"], lw=0.7, alpha=0.3)
-            shown = _running_mean(values)
+            parts = np.split(values, np.searchsorted(epochs, drops, side="right"))
+            shown = np.concatenate([_running_mean(part) for part in parts])
         drawn, = ax.plot(epochs, shown, label=label, markevery=max(1, len(epochs) // 8), **look)
-        below = [other for other in ax.lines[:-1] if _begin_alike(other, drawn)]
+        below = [other for other in whole if _begin_alike(other, drawn)]
+        whole.append(drawn)
         for other, width, size in [*((other, 3, 7) for other in below), (drawn, 1.3, 4)]:
             if below:
                 other.set(linewidth=width, markersize=size)
@@ -551,14 +555,14 @@ def _over_epochs(lines, best, drop):
             at = epochs == best[label]
             if not at.any():
                 raise ValueError(f"best epoch {best[label]} of {label} is not among its epochs")
-            ax.plot(epochs[at], values[at], "o", markersize=12, markerfacecolor="none",
-                    markeredgewidth=1.8, color="black" if many else look["color"], zorder=3)
+            ax.plot(epochs[at], shown[at], "o", markersize=12, markeredgewidth=1.8, zorder=3,
+                    markerfacecolor="white" if many else "none", color=look["color"])
     if many:
         ax.plot([], [], color=GREY, lw=0.7, alpha=0.6,
                 label=f"every epoch; wide: mean of {SMOOTHED}")
     if best:
         ax.plot([], [], "o", markersize=10, markerfacecolor="none", color=GREY, label="best epoch")
-    for index, epoch in enumerate(np.atleast_1d([] if drop is None else drop)):
+    for index, epoch in enumerate(drops):
         ax.axvline(epoch, color=GREY, lw=1, ls=":",
                    label=None if index else "learning-rate drop")
     ax.xaxis.get_major_locator().set_params(integer=True)
@@ -569,12 +573,12 @@ def _over_epochs(lines, best, drop):
 
 def _running_mean(values: np.ndarray) -> np.ndarray:
     """The mean over SMOOTHED values around each; of fewer at the ends, and where some are NaN."""
-    half = SMOOTHED // 2
-    around = np.lib.stride_tricks.sliding_window_view(
-        np.pad(values, half, constant_values=np.nan), SMOOTHED)
-    counts = np.isfinite(around).sum(1)
-    sums = np.nansum(around, axis=1)
-    return np.where(np.isfinite(values), sums / np.maximum(counts, 1), np.nan)
+    ones, there = np.ones(SMOOTHED), np.isfinite(values)
+    if not there.any():
+        return values
+    middle = slice(SMOOTHED // 2, SMOOTHED // 2 + len(values))
+    sums, counts = (np.convolve(each, ones)[middle] for each in (np.where(there, values, 0), there))
+    return np.where(there, sums / np.maximum(counts, 1), np.nan)
 
 
 def _begin_alike(one, other) -> bool:
