@@ -99,7 +99,7 @@ def test_weights_are_published_beside_their_result_and_read_back(judged, own_roo
     file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0\1")
     with pytest.raises(ValueError, match="is not the file that .*seed0.json names"):
         export.published_model("weighed", "at")
-    with pytest.raises(FileNotFoundError, match="no published weights at .*trades"):
+    with pytest.raises(FileNotFoundError, match="no published weights of trades: there is no"):
         export.published_model("weighed", "trades")
 
 

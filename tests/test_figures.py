@@ -99,12 +99,13 @@ def test_soundness_of_published_weights_needs_no_run(base, tmp_path, measured, m
     file.parent.mkdir(parents=True)
     save_file({name: tensor.float() for name, tensor in model.state_dict().items()
                if not name.endswith("num_batches_tracked")}, file)
-    files.write_json(file.with_name("seed0.json"), {
-        "config": {"model": "resnet8-16"}, "checkpoint_sha256": "that of the run",
-        "weights": files.file_checksum(file)})
-    assert main(["soundness", "--published", *where]) == 0 and not measured
     own = config.load("drawn/drawn.yaml", runs_dir=str(tmp_path / "none"))
-    made = files.read_json(evaluate_run.result_path(own, "soundness"))
+    about = {"config": own.of("at").group("train", "judge"), "checkpoint_sha256": "that of the run",
+             "weights": files.file_checksum(file)}
+    files.write_json(file.with_name("seed0.json"), about)
+    assert main(["soundness", "--published", *where]) == 0 and not measured
+    made = files.read_json(place / "results/drawn/soundness/seed0.json")  # beside the weights
+    assert not evaluate_run.result_path(own, "soundness").exists()
     assert made["checkpoint_sha256"] == {"at": "that of the run"} and made["images"] == 1
     test = figures.images(own, 1)
     right = files.score(evaluate.correct(model, test.x, test.labels))
@@ -112,6 +113,10 @@ def test_soundness_of_published_weights_needs_no_run(base, tmp_path, measured, m
     for other in ({"seed": 1}, {"epochs": 2}):
         with pytest.raises(ValueError, match="published weights are those of seed 0"):
             soundness.soundness(config.load("drawn/drawn.yaml", **other), published=True)
+    about["config"]["eps"] = 1
+    files.write_json(file.with_name("seed0.json"), about)
+    with pytest.raises(ValueError, match="made with another eps than the preset has now"):
+        soundness.soundness(own, published=True)
 
 
 @pytest.mark.parametrize("what, knob", [("figures", {"bandwidths": [32, 16]}), (

@@ -303,7 +303,7 @@ def test_a_claim_that_names_a_preset_is_called_smaller_by_no_other():
     assert [claims.reasoned(STATEMENTS["C21"], found) for found in stays] \
         == [(UNDECIDED, NO_FALL), (SMALLER, "")]
     stays[1]["at"][0]["last"]["pgd20"] = stays[1]["at"][0]["scores"]["clean"]  # a rise is no fall
-    assert claims.reasoned(STATEMENTS["C21"], stays[1]) == (SMALLER, "")
+    assert claims.reasoned(STATEMENTS["C21"], stays[1]) == (SMALLER, "there is no fall at all")
 
 
 def test_what_a_claim_needs_must_be_run(good):
@@ -448,14 +448,17 @@ def test_a_preset_that_decides_a_claim_stands_in_the_tables_of_claims_and_runs_a
     assert (tmp_path / "out/extra/result-files/overfit/at/seed0.json").is_file()
 
 
-def test_the_open_choices_are_those_of_the_preset_that_tried_them(tmp_path):
+def test_the_open_choices_stand_below_those_of_the_page_at_the_preset_that_tried_them(tmp_path):
     for preset in "mini", "small":
         store(as_paper(preset), tmp_path, preset)
     all_pages.write_pages(tmp_path / "out", "mini", tmp_path)
-    text = {page: (tmp_path / "out" / f"{page}.md").read_text()
-            for page in ("readings", "ablations", "table2", "provenance", "badge")}
-    assert all("Ours: preset small" in text[page] for page in ("readings", "ablations"))
-    assert "small" not in text["table2"] and "<strong>small</strong>" in text["badge"]
+    text = {page: (tmp_path / "out" / f"{page}.md").read_text() for page in (
+        "readings", "ablations", "table2", "provenance", "badge", "settings", "costs")}
+    for page in "readings", "ablations":
+        assert text[page].index("preset mini") < text[page].index("preset small")
+        assert re.findall(":name: (.*)", text[page]) == [page, f"{page}-small"]
+    assert "small" not in text["table2"] and "- small" in text["settings"] + text["costs"]
+    assert "small/at/" in text["badge"] and "small/trades/" not in text["badge"]
     assert ":name: provenance-small" in text["provenance"]
     assert (tmp_path / "out/extra/result-files/small/at/seed0.json").is_file()
 

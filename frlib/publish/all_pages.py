@@ -9,6 +9,7 @@ from frlib.publish.book_tables import (
     FOLLOW_UP,
     ablations,
     follow_up,
+    needed,
     paper_table1,
     paper_table2,
     readings,
@@ -30,7 +31,7 @@ from frlib.run.presets import shipped
 PAPER = (paper_table1, paper_table2)  # pages that need no result
 SCALED = (table1, table2)  # largest scale first
 CHOICES = "small"  # the preset of PUBLISHED at which the open choices were tried one by one
-TRIED = (readings, ablations)  # of that preset
+TRIED = (readings, ablations)  # a table of that preset below the page's own
 OURS = (badge, headline, verdicts, claims, table1, table2, readings, ablations, settings, costs,
         provenance)
 PAGES = (*(make.__name__ for make in PAPER + OURS), "follow_up", "speed", "precision",
@@ -59,17 +60,19 @@ def write_pages(out: str | Path, preset: str, *folders: str | Path) -> None:
     larger = {name: collect(name, *folders) for name in _before(preset)}
     with_apart = larger | {name: collect(name, *folders) for name in _apart(preset)}
     choices = collect(CHOICES, *folders) if preset in PUBLISHED else {}
-    tried, choices = (CHOICES, choices) if choices else (preset, results)
-    beside = with_apart if tried == preset else with_apart | {tried: choices}
+    choices = choices if preset != CHOICES else {}
+    beside = with_apart | ({CHOICES: choices} if choices else {})
 
     def page(make) -> str:
         if make is badge:
-            return "".join(badge(*each) for each in {**beside, preset: results}.items())
+            shown = beside | ({CHOICES: needed(choices)} if choices else {})
+            return "".join(badge(*each) for each in {**shown, preset: results}.items())
         if make in SCALED:
             return make(preset, results, larger)
         if make in TRIED:
-            return make(tried, choices)
-        if make is provenance:
+            own, name = make(preset, results), f"{make.__name__}-{CHOICES}"
+            return f"{own}\n{make(CHOICES, choices, name)}" if choices else own
+        if make in (settings, costs, provenance):
             return make(preset, results, beside)
         return make(preset, results, with_apart)
 

@@ -196,7 +196,7 @@ def title_of(metric: str) -> str:
     return paper()["table2"]["column_titles"][metric]
 
 
-def readings(preset: str, results: dict) -> str:
+def readings(preset: str, results: dict, name: str = "readings") -> str:
     """The two readings of the transform beside plain AT: accuracy in %, and the loss term."""
     heads = comparison.columns({label: results.get(label, {}) for label in READINGS}, EFFECTS)
     rows = []
@@ -208,13 +208,20 @@ def readings(preset: str, results: dict) -> str:
         rows.append([title, *(_cell(view, label, "scores", c) for c, view in heads.values()),
                      f"{np.mean(terms):.3g}" if terms else NONE if last else NOT_RUN])
     return myst_table(
-        preset, "readings", "The two readings of the transform: accuracy in %, and the mean of the "
+        preset, name, "The two readings of the transform: accuracy in %, and the mean of the "
         "FR term (before λ) over the last epoch of training, on another scale in each reading. "
         + setting_of(preset, results),
         ["Method, reading", *heads, "FR term"], rows)
 
 
-def ablations(preset: str, results: dict) -> str:
+def needed(results: dict) -> dict:
+    """Those of the results that `readings` and `ablations` show."""
+    entries = [entry for entry in paper()["open_details"] if entry.get("run") in results]
+    shown = {*READINGS, *(entry[side] for entry in entries for side in ("run", "base"))}
+    return {label: seeds for label, seeds in results.items() if label in shown}
+
+
+def ablations(preset: str, results: dict, name: str = "ablations") -> str:
     """The open details that a setting changes, and what the other reading does, in points."""
     rows = []
     for entry in [entry for entry in paper()["open_details"] if "run" in entry]:
@@ -224,7 +231,7 @@ def ablations(preset: str, results: dict) -> str:
                      *(points(c["left"] - c["right"], *c["interval"]) if c else NOT_RUN
                        for c in found)])
     return myst_table(
-        preset, "ablations", "Open details that a setting changes: what the other reading does "
+        preset, name, "Open details that a setting changes: what the other reading does "
         "against ours, in points of accuracy, with the 95 % interval of the paired difference. "
         + setting_of(preset, results),
         ["Detail", "Ours", "Other reading (run)", *map(title_of, EFFECTS)], rows, "ledger",

@@ -137,7 +137,8 @@ def reasoned(statement: dict, results: dict) -> tuple[str, str]:
         if verdict(other, results) != REPRODUCED:
             return UNDECIDED, other["absent"]
     orders = [c["order"] if c["p"] < LEVEL else 0 for c in found]
-    if "than_value" in statement["test"]:
+    rises = "than_value" in statement["test"] and min(orders) < 0
+    if rises:
         orders = [max(0, order) for order in orders]  # a rise is no fall, and no more than that
     if min(orders) > 0:
         return REPRODUCED, _size(found)
@@ -147,7 +148,8 @@ def reasoned(statement: dict, results: dict) -> tuple[str, str]:
     if None in [c["paper"] for c in undecided]:
         return UNDECIDED, "chance explains the difference, and the paper prints none"
     if all(c["interval"][1] < c["paper"] for c in undecided):
-        return (UNDECIDED, statement["absent"]) if _elsewhere(statement, results) else (SMALLER, "")
+        return (UNDECIDED, statement["absent"]) if _elsewhere(statement, results) \
+            else (SMALLER, "there is no fall at all" * rises)
     return UNDECIDED, "too few images: the interval holds 0 and the paper's figure"
 
 

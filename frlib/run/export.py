@@ -121,19 +121,29 @@ def add_weights(base: Config) -> list[Path]:
     return written
 
 
+def committed(preset: str, folder: str | Path | None = None) -> Path:
+    """Where the results of a preset are committed; folder: of all results, by default the root's.
+    """
+    return (project_root() / "results" if folder is None else Path(folder)) / preset
+
+
 def published_labels(preset: str, folder: str | Path | None = None) -> list[str]:
-    """The results beside which weights are published; folder as in `published_model`."""
-    place = _published_folder(folder) / preset
-    return sorted(path.parent.name for path in place.glob(f"*/weights-seed{SEED}.safetensors"))
+    """The results beside which weights are published; folder as in `committed`."""
+    return sorted(path.parent.name for path in
+                  committed(preset, folder).glob(f"*/weights-seed{SEED}.safetensors"))
 
 
 def published_result(preset: str, label: str, folder: str | Path | None = None) -> dict:
-    """The result beside which weights are published. FileNotFoundError where one of both is not
-    there, ValueError for weights that are not those that the result names."""
-    file = weights_path(preset, label, SEED, _published_folder(folder))
+    """The result beside which weights are published; folder as in `committed`.
+
+    FileNotFoundError where one of both is not there, ValueError for weights that are not those
+    that the result names.
+    """
+    file = weights_path(preset, label, SEED, committed(preset, folder).parent)
     result = file.with_name(f"seed{SEED}.json")
-    if not file.is_file() or not result.is_file():
-        raise FileNotFoundError(f"no published weights at {file}")
+    for needed in (result, file):
+        if not needed.is_file():
+            raise FileNotFoundError(f"no published weights of {label}: there is no {needed}")
     about = read_json(result)
     if about.get("weights") != file_checksum(file):
         raise ValueError(f"{file} is not the file that {result} names; fetch it again")
@@ -143,13 +153,9 @@ def published_result(preset: str, label: str, folder: str | Path | None = None) 
 def published_model(preset: str, label: str, folder: str | Path | None = None) -> torch.nn.Module:
     """The network of a published result, in eval mode on the CPU, from the weights beside it.
 
-    folder: of results, by default the committed ones. Raises what `published_result` raises.
+    folder as in `committed`. Raises what `published_result` raises.
     """
     about = published_result(preset, label, folder)
-    file = weights_path(preset, label, SEED, _published_folder(folder))
+    file = weights_path(preset, label, SEED, committed(preset, folder).parent)
     return published.load(f"mine:{about['config']['model']}", file,
                           classes(models.read_weights(file)))
-
-
-def _published_folder(folder: str | Path | None) -> Path:
-    return project_root() / "results" if folder is None else Path(folder)

@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 from contextlib import nullcontext
+from pathlib import Path
 
 import torch
 
@@ -64,13 +65,14 @@ def by_label(each: dict, part: str, order=None) -> dict:
 
 
 def made(config: Config, what: str, settings: dict, configs: dict, compute, *, own: bool,
-         redo: bool = False, part: str = "", sums: dict[str, str] | None = None) -> dict:
+         redo: bool = False, part: str = "", sums: dict[str, str] | None = None,
+         path: Path | None = None) -> dict:
     """The stored numbers of these settings and checkpoints; else those that `compute` gives.
 
     compute(config, settings, configs, once) -> numbers; once(name, measure) gives what measure()
     does, computed once for the label `name` or for all networks. part: whose version of NUMERICS
     they follow, by default that of `what`. sums: {label: SHA-256 of its checkpoint}, by default of
-    the finished runs.
+    the finished runs. path: where they are stored, by default among this machine's results.
 
     They are stored only if the settings are the preset's `own`. Numbers of some of these networks
     are moved aside, to be kept, once the others are trained. Raises FileNotFoundError when no run
@@ -78,14 +80,14 @@ def made(config: Config, what: str, settings: dict, configs: dict, compute, *, o
     moves them aside.
     """
     if not configs:
-        there = "finished run" if sums is None else "published weights"
-        raise FileNotFoundError(f"{what}: preset {config.preset_name} has no {there} of seed "
+        raise FileNotFoundError(f"{what}: preset {config.preset_name} has no finished run of seed "
                                 f"{config.seed}: train one first")
     if sums is None:
         sums = {label: evaluate_run.trained_checksum(c) for label, c in configs.items()}
     common = with_data(config, {"settings": settings,
                                 "numerics": {part or what: NUMERICS[part or what]}})
-    identity, path = {**common, "checkpoint_sha256": sums}, evaluate_run.result_path(config, what)
+    identity = {**common, "checkpoint_sha256": sums}
+    path = path or evaluate_run.result_path(config, what)
     folder = resolve(config.runs_dir) / config.preset_name / what / f"seed{config.seed}"
     if own:
         if redo or _grown(path, identity):

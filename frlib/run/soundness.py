@@ -20,6 +20,7 @@ from frlib.fast import freeze
 from frlib.run import evaluate_run, export, measured
 from frlib.run.config import Config, a_list
 from frlib.run.files import score
+from frlib.run.folder import as_stored
 from frlib.run.settings import READ_FROM
 
 MULTIPLES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # of the radius: 0 to 64/255 for 8/255
@@ -53,20 +54,22 @@ def settings(config: Config, *, methods=None, images=None) -> dict:
 def soundness(config: Config, *, published: bool = False, redo: bool = False, **knobs) -> dict:
     """Every check, of the finished runs of these methods; knobs as in `settings`.
 
-    published: of the weights beside the committed results in place of the runs. "radius", "scale"
-    and "stronger" by label, "transfer" by source and target. Stored and raised as `measured.made`
-    says, under the numerics of judging; ValueError for published weights of another seed, or of a
-    preset with other settings.
+    "radius", "scale" and "stronger" by label, "transfer" by source and target. Stored and raised
+    as `measured.made` says, under the numerics of judging. published: of the weights beside the
+    committed results in place of this machine's runs, and stored there; ValueError for those of
+    another seed, or of a preset that has other settings now.
     """
     chosen = settings(config, **knobs)
     own = config.is_preset and chosen == settings(config)
+    sums, path, network = None, None, measured.network
     if published:
-        configs, sums, network = *_published(config, chosen["methods"]), _published_network
+        configs, sums = _published(config, chosen["methods"])
+        path = export.committed(config.preset_name) / "soundness" / f"seed{config.seed}.json"
+        network = _published_network
     else:
-        configs, sums = measured.finished(config, chosen["methods"]), None
-        network = measured.network
+        configs = measured.finished(config, chosen["methods"])
     return measured.made(config, "soundness", chosen, configs, partial(_all, network=network),
-                         own=own, redo=redo, part="judge", sums=sums)
+                         own=own, redo=redo, part="judge", sums=sums, path=path)
 
 
 def _published(config: Config, methods) -> tuple[dict[str, Config], dict[str, str]]:
@@ -75,11 +78,22 @@ def _published(config: Config, methods) -> tuple[dict[str, Config], dict[str, st
     if not config.is_preset or config.seed != export.SEED:
         raise ValueError(f"published weights are those of seed {export.SEED} of a preset as it "
                          "is: leave its settings and the seed alone")
-    sums = {label: export.published_result(config.preset_name, label)["checkpoint_sha256"]
-            for label in export.published_labels(config.preset_name)}
+    there = export.published_labels(config.preset_name)
     configs = {label: c for label, c in evaluate_run.listed(config).items()
-               if c.method in methods and label in sums}
-    return configs, {label: sums[label] for label in configs}
+               if c.method in methods and label in there}
+    if not configs:
+        raise FileNotFoundError(f"no weights of {config.preset_name} are published; without "
+                                "--published the checks are of your own runs")
+    sums = {}
+    for label, c in configs.items():
+        about = export.published_result(config.preset_name, label)
+        other = [key for key, value in as_stored(c.group("train", "judge")).items()
+                 if about["config"].get(key, value) != value]
+        if other:
+            raise ValueError(f"the published {label} of {config.preset_name} was made with another "
+                             f"{', '.join(other)} than the preset has now")
+        sums[label] = about["checkpoint_sha256"]
+    return configs, sums
 
 
 def _published_network(c: Config, test) -> torch.nn.Module:
