@@ -12,7 +12,7 @@ import torch
 from frlib import attacks, data, evaluate, models, train
 from frlib.publish import curves_tables, speed_tables
 from frlib.run import config
-from frlib.run.files import read_json, unpack_flags, write_json
+from frlib.run.files import file_checksum, read_json, unpack_flags, write_json
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import curves  # noqa: E402
@@ -299,10 +299,19 @@ def test_the_strength_of_a_regulariser_is_a_mean_over_whole_batches(digits, netw
 
 
 @pytest.mark.parametrize("about", [{"epoch": 3}, {"state": {"epoch": 3}}])
-def test_the_strength_on_a_checkpoint_is_that_of_its_network(about, tmp_path):
-    preset = config.load("smoke", model="resnet8-16")
+def test_the_strength_on_a_checkpoint_is_that_of_its_network(about, tmp_path, capsys):
+    preset, file = config.load("smoke", model="resnet8-16"), tmp_path / "last.pt"
     model = models.create("resnet8-16").eval()
-    torch.save({"state_dict": model.state_dict(), **about}, tmp_path / "last.pt")
-    network, epoch = strength.opened(preset, tmp_path / "last.pt")
+    torch.save({"state_dict": model.state_dict(), **about}, file)
+    write_json(tmp_path / "config.json", {**preset.of("at").group("train"), "seed": 3})
+    network, found = strength.opened(preset, file)
     x = torch.rand(2, 3, 8, 8)
-    assert epoch == 3 and torch.allclose(network(x), model(x), atol=1e-4)
+    assert torch.allclose(network(x), model(x), atol=1e-4)
+    assert found == {"label": "at", "epoch": 3, "checkpoint_sha256": file_checksum(file)}
+    write_json(tmp_path / "config.json", preset.of("at-fr").group("train"))
+    for arguments, says in ((["--checkpoint", str(file)], "another method"),
+                            (["--checkpoint", str(tmp_path / "gone/last.pt")], "gone/config.json"),
+                            ([], "no published weights"), (["--images", "3"], "at least a batch")):
+        with pytest.raises(SystemExit):
+            strength.main(["--preset", "smoke", *arguments])
+        assert says in capsys.readouterr().err
