@@ -85,7 +85,9 @@ def known() -> set[float]:
     values |= {row["pgd20"] - row["aa"] for row in rows}
     presets = [collect(path.name, folder) for path in folder.iterdir()]
     # older entries of the log are of the first thousand images, on which mini was judged then
-    for results in [*presets, *(comparison.first_images(found, 1000) for found in presets)]:
+    for results in [*presets, *(comparison.first_images(found, 1000) for found in presets),
+                    *(comparison.at_checkpoint(found, which) for found in presets
+                      for which in ("best", "last"))]:
         values |= {100 * share for row in book_tables.bars(results).values()
                    for share, *_ in row.values()}
         values |= {abs(difference) for row in book_tables.effects(results).values()
