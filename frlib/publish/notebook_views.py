@@ -128,7 +128,7 @@ def of_seed(collected: dict, seed: int) -> dict[str, dict]:
     for label, by_seed in collected.items():
         if label not in KINDS:
             result = first(by_seed, seed)
-            found[label if seed in by_seed else f"{label}, seed {min(by_seed)}"] = result
+            found[label if seed in by_seed else f"{short(label)}, seed {min(by_seed)}"] = result
     return found
 
 
