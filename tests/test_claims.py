@@ -91,8 +91,27 @@ def known() -> set[float]:
         values |= {100 * share for row in book_tables.bars(results).values()
                    for share, *_ in row.values()}
         values |= {abs(difference) for row in book_tables.effects(results).values()
-                   for difference, *_ in row.values()}
+                   for difference, *_ in row.values()} | gains(results)
     return values
+
+
+def gains(results: dict) -> set[float]:
+    """What a result has over AT, in points: with each seed that both have, and in their mean."""
+    found = set()
+    for seeds in results.values():
+        shared = [(result, results["at"][seed]) for seed, result in seeds.items()
+                  if seed in results.get("at", {})]
+        for metric in comparison.METRICS:
+            pairs = [(share(ours, metric), share(theirs, metric)) for ours, theirs in shared]
+            each = [ours - theirs for ours, theirs in pairs if None not in (ours, theirs)]
+            found |= {abs(gain) for gain in (*each, sum(each) / max(1, len(each)))}
+    return found
+
+
+def share(result: dict, metric: str) -> float | None:
+    """An accuracy in percent; None where it was not run."""
+    score = result.get("scores", {}).get(metric, {})
+    return 100 * score["correct"] / score["total"] if "correct" in score else None
 
 
 def unfounded(text: str, values: set[float], page: str = "") -> list[str]:
