@@ -211,7 +211,7 @@ def checks_table(found: dict, part: str, preset: str, head: str) -> str:
     """{label or source: {check: score}} of one part of the checks, in percent with intervals."""
     rows = found.get(part, {})
     columns = list(dict.fromkeys(name for row in rows.values() for name in row))
-    return html_table(preset, [head, *columns], [
+    return html_table(preset, [head, *map(short, columns)], [
         [short(label), *(percent(_share(s), *interval(s["correct"], s["total"]))
                          for s in (row[name] for name in columns))]
         for label, row in rows.items()] or [[NOT_RUN]], caption=CHECKED[part])
