@@ -1,4 +1,4 @@
-# make book | test | site | pdf | small | mini | table1 | ablations | resnet18 | paper | publish
+# make book | test | site | pdf | small | mini | ablations | resnet18 | paper | publish
 # make overfit | cifar100-subset | tiny-imagenet-40 | test-gpu | test-slow | test-oldest | clean
 # REDO=1 with a preset: train and judge all again; what was there is moved aside and kept
 # LOCKED=1 with any of them: the exact releases of constraints.txt, behind the committed results
@@ -20,7 +20,7 @@ MOVED = $(shell [ "$$(cat .venv/ready 2> /dev/null)" = "$$(pwd -P)" ] || echo mo
 NBVAL = rm -rf _build/nbval && FRLIB_ROOT="$(CURDIR)/_build/nbval" TQDM_DISABLE=1 \
 	$(RUN) pytest -q --nbval-lax -p no:cacheprovider notebooks
 
-.PHONY: book site pdf small mini table1 resnet18 paper ablations overfit cifar100-subset \
+.PHONY: book site pdf small mini resnet18 paper ablations overfit cifar100-subset \
 	tiny-imagenet-40 test unit notebooks test-gpu test-slow test-oldest publish clean moved
 
 book: .venv/ready            ## the smoke preset on embedded data, then the book in _build/html
@@ -35,7 +35,7 @@ pdf: book                    ## the whole book on paper, _build/book.pdf, printe
 	"$(CHROMIUM)" --headless --no-sandbox --no-pdf-header-footer --print-to-pdf=_build/book.pdf \
 		"file://$(CURDIR)/_build/singlehtml/book.html"
 
-small mini table1 resnet18 paper: .venv/ready  ## the same with another preset: make mini DATA=folder
+small mini resnet18 paper: .venv/ready  ## the same with another preset: make mini DATA=folder
 	$(SNAKEMAKE) preset=$@
 
 ablations: .venv/ready       ## the choices of the book's ledger, one by one, at PRESET (mini)

@@ -30,7 +30,8 @@ NAMES = {"claims": "claims", "table1": "our-table1",
          "precision": "precision-attacks",
          "follow_up": "follow-up",
          "ablations": "ablations", "settings": "settings", "costs": "costs",
-         "preset_costs": "preset-costs", "load": "load", "curves": "curves"}
+         "preset_costs": "preset-costs", "load": "load", "curves": "curves",
+         "table2_wider": "our-table2-resnet18"}
 OURS = {"claims", "table1", "table2", "readings", "ablations", "settings",
         "costs", "provenance"}  # of a preset's results
 MADE = {"commit": "0123456789abcdef", "dirty": True, "versions": {"torch": "2.11.0"},
@@ -448,6 +449,19 @@ def test_a_preset_that_decides_a_claim_stands_in_the_tables_of_claims_and_runs_a
     assert (tmp_path / "out/extra/result-files/overfit/at/seed0.json").is_file()
 
 
+def test_a_wider_network_has_a_table_of_its_own_and_decides_nothing(tmp_path):
+    for preset in "mini", "resnet18":
+        store(as_paper(preset), tmp_path, preset)
+    all_pages.write_pages(tmp_path / "out", "mini", tmp_path)
+    text = {page: (tmp_path / "out" / f"{page}.md").read_text() for page in (
+        "headline", "claims", "table2", "table2_wider", "provenance", "badge", "settings")}
+    assert "preset resnet18" in text["table2_wider"].lower()
+    assert not any("resnet18" in text[page] for page in ("headline", "claims", "table2"))
+    assert ":name: provenance-resnet18" in text["provenance"] and "resnet18" in text["badge"]
+    assert "- resnet18" in text["settings"]
+    assert (tmp_path / "out/extra/result-files/resnet18/at/seed0.json").is_file()
+
+
 def test_the_open_choices_stand_below_those_of_the_page_at_the_preset_that_tried_them(tmp_path):
     for preset in "mini", "small":
         store(as_paper(preset), tmp_path, preset)
@@ -500,7 +514,7 @@ def test_pages(tmp_path, preset, made):
         assert ("smoke-mark" in text) == (preset == "smoke" and stem in OURS)
         for table in text.split("```{list-table}")[1:]:
             assert len({len(row) for row in cells(table)}) == 1
-        if stem in ("speed", "precision", "follow_up") or not made and stem in OURS:
+        if stem in ("speed", "precision", "follow_up", "table2_wider") or not made and stem in OURS:
             assert "not run" in text
         elif stem in OURS - {"settings", "costs", "provenance"}:
             assert "resnet8-32 on cifar10, the first 200 test images, 100 of them" in text

@@ -32,10 +32,11 @@ PAPER = (paper_table1, paper_table2)  # pages that need no result
 SCALED = (table1, table2)  # largest scale first
 CHOICES = "small"  # the preset of PUBLISHED at which the open choices were tried one by one
 TRIED = (readings, ablations)  # a table of that preset below the page's own
+WIDER = "resnet18"  # a preset that has a Table 2 of its own and decides no claim
 OURS = (badge, headline, verdicts, claims, table1, table2, readings, ablations, settings, costs,
         provenance)
 PAGES = (*(make.__name__ for make in PAPER + OURS), "follow_up", "speed", "precision",
-         "load", "curves", "preset_costs")
+         "load", "curves", "preset_costs", "table2_wider")
 
 
 def _before(preset: str) -> tuple[str, ...]:
@@ -61,7 +62,9 @@ def write_pages(out: str | Path, preset: str, *folders: str | Path) -> None:
     with_apart = larger | {name: collect(name, *folders) for name in _apart(preset)}
     choices = collect(CHOICES, *folders) if preset in PUBLISHED else {}
     choices = choices if preset != CHOICES else {}
+    wider = collect(WIDER, *folders)
     beside = with_apart | ({CHOICES: choices} if choices else {})
+    beside |= {WIDER: wider} if wider and preset in PUBLISHED else {}
 
     def page(make) -> str:
         if make is badge:
@@ -79,7 +82,8 @@ def write_pages(out: str | Path, preset: str, *folders: str | Path) -> None:
     made = [*(make() for make in PAPER), *map(page, OURS),
             follow_up(others), speed(measured),
             precision(measured), load(measured), curves(measured),
-            preset_costs({name: collect(name, *folders) for name in shipped()})]
+            preset_costs({name: collect(name, *folders) for name in shipped()}),
+            table2(WIDER, wider, name=f"our-table2-{WIDER}")]
     for name, text in zip(PAGES, made, strict=True):
         with atomic(Path(out) / f"{name}.md") as temporary:
             temporary.write_text(text)
@@ -90,6 +94,6 @@ def write_pages(out: str | Path, preset: str, *folders: str | Path) -> None:
         picture(preset, results, with_apart).savefig(temporary, format="svg")
     extra = Path(out) / "extra"
     extra.mkdir(exist_ok=True)
-    for name, found in {**beside, preset: results}.items():
+    for name, found in {**beside, WIDER: wider, preset: results}.items():
         copy_files(extra, name, found)
     copy_files(extra, FOLLOW_UP, others)

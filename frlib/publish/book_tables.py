@@ -154,15 +154,15 @@ def _table2(preset: str, results: dict, labels: dict | None = None) -> tuple[lis
     return ["Method", "Source", *heads], rows
 
 
-def table2(preset: str, results: dict, larger: dict | None = None) -> str:
+def table2(preset: str, results: dict, larger: dict | None = None, name: str = "our-table2") -> str:
     """Table 2 in percent: the paper's, and ours with 95 % intervals; a table for each scale that
     has AT and AT-FR, the largest first."""
     tables = []
-    for name, found in with_larger(preset, results, larger, "at", "at-fr").items():
+    for scale, found in with_larger(preset, results, larger, "at", "at-fr").items():
         caption = "Table 2, rerun: accuracy in %, ours with 95 % intervals. " \
-                  + setting_of(name, found) + _averages(found)
-        tables.append(myst_table(name, f"our-table2-{name}" if tables else "our-table2", caption,
-                                 *_table2(name, found)))
+                  + setting_of(scale, found) + _averages(found)
+        tables.append(myst_table(scale, f"{name}-{scale}" if tables else name, caption,
+                                 *_table2(scale, found)))
     return "\n".join(tables)
 
 
