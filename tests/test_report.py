@@ -437,12 +437,16 @@ def test_a_copied_result_is_no_other_one(tmp_path, place, says):
         collect(place.split("/")[0], tmp_path / "copied")
 
 
+def pages_beside(other, folder):
+    """{page: text} of mini's pages where the preset `other` was run, too, as the paper has it."""
+    for preset in "mini", other:
+        store(as_paper(preset), folder, preset)
+    all_pages.write_pages(folder / "out", "mini", folder)
+    return {path.stem: path.read_text() for path in (folder / "out").glob("*.md")}
+
+
 def test_a_preset_that_decides_a_claim_stands_in_the_tables_of_claims_and_runs_alone(tmp_path):
-    for preset in "mini", "overfit":
-        store(as_paper(preset), tmp_path, preset)
-    all_pages.write_pages(tmp_path / "out", "mini", tmp_path)
-    text = {page: (tmp_path / "out" / f"{page}.md").read_text()
-            for page in ("headline", "claims", "provenance", "settings", "table2")}
+    text = pages_beside("overfit", tmp_path)
     assert "Trained for the 4 claims of preset overfit: resnet8-32" in text["headline"]
     assert ":name: provenance-overfit" in text["provenance"] and "- overfit" in text["settings"]
     assert "preset overfit" in text["claims"] and "overfit" not in text["table2"]
@@ -450,11 +454,7 @@ def test_a_preset_that_decides_a_claim_stands_in_the_tables_of_claims_and_runs_a
 
 
 def test_a_wider_network_has_a_table_of_its_own_and_decides_nothing(tmp_path):
-    for preset in "mini", "resnet18":
-        store(as_paper(preset), tmp_path, preset)
-    all_pages.write_pages(tmp_path / "out", "mini", tmp_path)
-    text = {page: (tmp_path / "out" / f"{page}.md").read_text() for page in (
-        "headline", "claims", "table2", "table2_wider", "provenance", "badge", "settings")}
+    text = pages_beside("resnet18", tmp_path)
     assert "preset resnet18" in text["table2_wider"].lower()
     assert not any("resnet18" in text[page] for page in ("headline", "claims", "table2"))
     assert ":name: provenance-resnet18" in text["provenance"] and "resnet18" in text["badge"]
@@ -463,11 +463,7 @@ def test_a_wider_network_has_a_table_of_its_own_and_decides_nothing(tmp_path):
 
 
 def test_the_open_choices_stand_below_those_of_the_page_at_the_preset_that_tried_them(tmp_path):
-    for preset in "mini", "small":
-        store(as_paper(preset), tmp_path, preset)
-    all_pages.write_pages(tmp_path / "out", "mini", tmp_path)
-    text = {page: (tmp_path / "out" / f"{page}.md").read_text() for page in (
-        "readings", "ablations", "table2", "provenance", "badge", "settings", "costs")}
+    text = pages_beside("small", tmp_path)
     for page in "readings", "ablations":
         assert text[page].index("preset mini") < text[page].index("preset small")
         assert re.findall(":name: (.*)", text[page]) == [page, f"{page}-small"]
