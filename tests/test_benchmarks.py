@@ -15,6 +15,7 @@ from frlib.run import config
 from frlib.run.files import file_checksum, read_json, unpack_flags, write_json
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+import autoattack  # noqa: E402
 import curves  # noqa: E402
 import load  # noqa: E402
 import precision  # noqa: E402
@@ -314,4 +315,32 @@ def test_the_strength_on_a_checkpoint_is_that_of_its_network(about, tmp_path, ca
                             ([], "no published weights"), (["--images", "3"], "at least a batch")):
         with pytest.raises(SystemExit):
             strength.main(["--preset", "smoke", *arguments])
+        assert says in capsys.readouterr().err
+
+
+def test_autoattack_takes_the_images_that_follow_and_keeps_what_it_made(tmp_path, monkeypatch,
+                                                                       capsys):
+    labels = data.load("digits", "", "test").labels[2:5]  # smoke has AutoAttack on two
+    constant = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(10))
+    constant(torch.zeros(1, 3, 32, 32))
+    for parameter in constant.parameters():
+        torch.nn.init.zeros_(parameter)
+    constant[1].bias.data[labels[1]] = 1.0  # says one class whatever it sees, so none breaks it
+    monkeypatch.setattr(config, "load", functools.partial(config.load, runs_dir=str(tmp_path)))
+    monkeypatch.setattr(autoattack.export, "published_result",
+                        lambda preset, label: {"checkpoint_sha256": label})
+    monkeypatch.setattr(autoattack.export, "published_model", lambda preset, label: constant)
+    out = tmp_path / "out.json"
+    arguments = ["--preset", "smoke", "--images", "3", "--out", str(out)]
+    assert autoattack.main(["at", *arguments]) == 0 and "at: " in capsys.readouterr().out
+    first = read_json(out)
+    assert (first["first"], first["images"]) == (2, 3)
+    held = unpack_flags(first["networks"]["at"]["flags"], 3)
+    assert held.tolist() == (labels == labels[1]).tolist()
+    assert autoattack.main(["at", "at-fr", *arguments]) == 0
+    both = read_json(out)["networks"]
+    assert list(both) == ["at", "at-fr"] and both["at"] == first["networks"]["at"]
+    for wrong, says in (("4", "another images"), ("0", "must be from 1 to")):
+        with pytest.raises(SystemExit):
+            autoattack.main([*arguments, "--images", wrong])
         assert says in capsys.readouterr().err
