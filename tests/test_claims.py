@@ -84,7 +84,9 @@ def known() -> set[float]:
     values |= {abs(row[c] - other[c]) for row in rows for other in rows for c in row}
     values |= {row["pgd20"] - row["aa"] for row in rows}
     presets = [collect(path.name, folder) for path in folder.iterdir()]
-    # older entries of the log are of the first thousand images, on which mini was judged then
+    # older entries of the log are of the first thousand images, on which mini was judged then, and
+    # of the two seeds that overfit had
+    presets += [first_seeds(found, 2) for found in presets]
     for results in [*presets, *(comparison.first_images(found, 1000) for found in presets),
                     *(comparison.at_checkpoint(found, which) for found in presets
                       for which in ("best", "last"))]:
@@ -93,6 +95,12 @@ def known() -> set[float]:
         values |= {abs(difference) for row in book_tables.effects(results).values()
                    for difference, *_ in row.values()} | gains(results)
     return values
+
+
+def first_seeds(results: dict, count: int) -> dict:
+    """The same results without those of further seeds."""
+    return {label: {seed: result for seed, result in seeds.items() if seed < count}
+            for label, seeds in results.items()}
 
 
 def gains(results: dict) -> set[float]:
