@@ -8,7 +8,7 @@ import pytest
 
 from frlib.publish import comparison, plots, result_format, spectrum_views
 from frlib.run import config
-from frlib.run.files import score
+from frlib.run.files import score, write_json
 
 
 def first(count, total=40):
@@ -38,6 +38,27 @@ def test_the_gap_is_on_autoattacks_images():
     gains = spectrum_views.gains_table(RESULTS, LABELS, "at", "small")
     assert "<td>+10.0 [" in gains and "<td>+4.48</td><td>" in gains and "not run" in gains
     assert "<td>at</td><td>12</td><td>10</td>" in spectrum_views.stages_table(RESULTS, LABELS, "")
+
+
+def test_autoattack_on_more_images_is_set_beside_that_of_the_results(tmp_path):
+    file = tmp_path / "more.json"
+    here = {label: {0: {"checkpoint_sha256": label, "scores": {"aa": first(count, 20)}}}
+            for label, count in (("at", 10), ("at-fr", 14))}
+
+    def shown():
+        return spectrum_views.more_images_table(here, ["at-fr"], "at", "mini", file)
+
+    assert "not run" in shown()
+    write_json(file, {"first": 20, "images": 40, "networks": {
+        label: {"checkpoint_sha256": label, **first(count)}
+        for label, count in (("at", 20), ("at-fr", 22))}})
+    text = shown()
+    assert "<td>1 to 20</td><td>50.0 [" in text and "<td>+20.0 [" in text
+    assert "<td>21 to 60</td><td>50.0 [" in text and "<td>+5.0 [" in text
+    assert "<td>1 to 60</td>" in text and "<td>+10.0 [" in text and "<td>p = 0.031</td>" in text
+    here["at"][0]["checkpoint_sha256"] = "trained again"
+    with pytest.raises(ValueError, match="more.json: at is of other weights than its result"):
+        shown()
 
 
 def test_controls_are_what_the_preset_lists_or_has():

@@ -6,15 +6,18 @@ Collected results are what `collected.collect` gives: {label: {seed: result}}; `
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from frlib.publish import comparison
 from frlib.publish.claims import NOT_RUN, difference, find, paper
-from frlib.publish.markup import NONE, html_table, percent, points
+from frlib.publish.markup import NONE, chance, html_table, percent, points
 from frlib.publish.notebook_views import AUTOATTACK_GAP, short
 from frlib.publish.statistics import LEVEL, interval, paired_interval, sign_flip
 from frlib.run.config import Config, load
-from frlib.run.files import unpack_flags
+from frlib.run.export import SEED
+from frlib.run.files import read_json, unpack_flags
 from frlib.run.labels import split
 
 ATTACKS = ("pgd20", "cw", "aa")  # by rising strength
@@ -193,6 +196,41 @@ def stages_table(results: dict, labels, preset: str) -> str:
     return html_table(preset, ["Run", *(columns or ["AutoAttack"])], rows, caption=(
         "Images that are still right after each stage, seed by seed; each stage attacks what the "
         "one before has left."))
+
+
+def more_images_table(results: dict, labels, base: str, preset: str, file: str | Path) -> str:
+    """AutoAttack on the preset's images, on those that follow them, and on all of these: what each
+    label has over `base`, one seed, image by image.
+
+    file: of benchmarks/autoattack.py; without it "not run". ValueError where it is of other weights
+    than the results.
+    """
+    head = ["Test images", short(base)]
+    for label in labels:
+        head += [short(label), f"minus {short(base)}", "chance"]
+    if not Path(file).is_file():
+        return html_table(preset, head, [[NOT_RUN, *[NONE] * (len(head) - 1)]])
+    made, flags = read_json(Path(file)), {}
+    for label in (base, *labels):
+        of_result, more = results[label][SEED], made["networks"][label]
+        if of_result["checkpoint_sha256"] != more["checkpoint_sha256"]:
+            raise ValueError(f"{file}: {label} is of other weights than its result; make it again")
+        flags[label] = np.concatenate([_flags(of_result["scores"]["aa"]), _flags(more)])
+    first, total = made["first"], made["first"] + made["images"]
+    rows = []
+    for start, end in ((0, first), (first, total), (0, total)):
+        of_base, row = flags[base][start:end], [f"{start + 1:,} to {end:,}"]
+        row.append(percent(of_base.mean(), *interval(of_base.sum(), end - start)))
+        for label in labels:
+            ours = flags[label][start:end]
+            change = ours - of_base
+            row += [percent(ours.mean(), *interval(ours.sum(), end - start)),
+                    points(100 * change.mean(), *(100 * e for e in paired_interval(change))),
+                    chance(sign_flip(change))]
+        rows.append(row)
+    return html_table(preset, head, rows, caption=(
+        f"AutoAttack on more test images, seed {SEED}: accuracy in %, differences in points, with "
+        "95 % intervals of the paired difference."))
 
 
 # ---- soundness
