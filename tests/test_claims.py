@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ import yaml
 from frlib.publish import book_tables, claims, comparison
 from frlib.publish.claims import paper
 from frlib.publish.collected import collect
+from frlib.publish.statistics import paired_interval
 from frlib.run import config
-from frlib.run.files import read_json
+from frlib.run.files import read_json, unpack_flags
 from frlib.run.settings import FIELDS
 
 REPO = Path(__file__).resolve().parents[1]
@@ -74,6 +76,7 @@ def known() -> set[float]:
     for file in (REPO / "benchmarks").glob("strength*.json"):
         strength = read_json(file)
         values |= numbers([strength["terms"], strength["ratios"]])
+    values |= more_images(read_json(REPO / "benchmarks" / "autoattack-mini.json")["networks"])
     for preset in read_json(REPO / "benchmarks" / "curves.json")["presets"].values():
         ends = [run["history"][-1] for seeds in preset["runs"].values() for run in seeds.values()]
         values |= {100 * share for row in ends for name, share in row.items()
@@ -95,6 +98,16 @@ def known() -> set[float]:
         values |= {abs(difference) for row in book_tables.effects(results).values()
                    for difference, *_ in row.values()} | gains(results)
     return values
+
+
+def more_images(networks: dict) -> set[float]:
+    """AutoAttack's accuracies on further images, what they differ by, and its interval."""
+    flags = [unpack_flags(found["flags"], found["total"]).astype(int)
+             for found in networks.values()]
+    found = accuracies(networks)
+    for left, right in permutations(flags, 2):
+        found |= {100 * end for end in (*paired_interval(left - right), (left - right).mean())}
+    return found
 
 
 def first_seeds(results: dict, count: int) -> dict:
