@@ -32,9 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--images", type=int, default=1000, help="how many (default 1000)")
     parser.add_argument("--out", type=Path, help="default: benchmarks/autoattack-<preset>.json")
     given = parser.parse_args(arguments)
-    out = given.out or HERE / f"autoattack-{given.preset}.json"
     try:
         preset = config.load(given.preset, data_root=given.data_root)
+        out = given.out or HERE / f"autoattack-{preset.preset_name}.json"
         test = data.load(preset.dataset, resolve(preset.data_root), "test")
         if not 1 <= given.images <= len(test) - preset.aa_images or not preset.aa_images:
             raise ValueError(f"--images {given.images}: must be from 1 to "
