@@ -28,7 +28,7 @@ NAMES = {"claims": "claims", "table1": "our-table1",
          "table2": "our-table2", "readings": "readings", "provenance": "provenance",
          "paper_table1": "paper-table1", "paper_table2": "paper-table2", "speed": "speed",
          "precision": "precision-attacks",
-         "follow_up": "follow-up",
+         "follow_up": "follow-up-tiny-imagenet-40",
          "ablations": "ablations", "settings": "settings", "costs": "costs",
          "preset_costs": "preset-costs", "load": "load", "curves": "curves",
          "table2_wider": "our-table2-resnet18"}
@@ -702,10 +702,18 @@ def test_claims_at_the_end_of_a_notebook():
 
 
 def test_the_follow_up_says_not_run_until_it_is():
-    assert "not run" in book_tables.follow_up({})
-    text = book_tables.follow_up({"at-sar": {0: result("at-sar") | {"file": "x.json"}}})
-    assert "`at-sar`" in text and "{list-table}" in text and "not comparable" not in text
-    assert ":name: follow-up" in text and ":name: provenance-follow-up" in text
+    nothing = book_tables.follow_up({}).split("```{list-table}")[1:]
+    assert len(nothing) == 4 and all("* - not run" in table for table in nothing)
+    labels = ("at-swa", "at-sar@fr_lambda=0.025", "at-sar-wa@fr_lambda=0.025", "at")
+    found = {label: {0: result(label) | {"file": "x.json"}} for label in labels}
+    text = book_tables.follow_up({"tiny-imagenet-40": found})
+    assert "not comparable" not in text and text.count("{list-table}") == 4
+    assert ":name: follow-up-cifar100-subset\n" in text
+    assert ":name: follow-up-tiny-imagenet-40\n" in text
+    rows = cells(text.split("```{list-table}")[3])[1:]
+    assert [row[0] for row in rows] == [
+        "at", "at-swa", "minus at", "at-sar, equation 2, λ 0.025", "minus at",
+        "at-sar-wa, equation 2, λ 0.025", "minus at"]
 
 
 def test_a_preset_that_cannot_be_read_stops_no_page(tmp_path, monkeypatch):

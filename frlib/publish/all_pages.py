@@ -57,7 +57,8 @@ def write_pages(out: str | Path, preset: str, *folders: str | Path) -> None:
     Copies of the results themselves go to `out`/extra, which the book takes to its root.
     """
     measured = project_root() / "benchmarks"
-    results, others = collect(preset, *folders), collect(FOLLOW_UP, *folders)
+    results = collect(preset, *folders)
+    others = {name: collect(name, *folders) for name in FOLLOW_UP}
     larger = {name: collect(name, *folders) for name in _before(preset)}
     with_apart = larger | {name: collect(name, *folders) for name in _apart(preset)}
     choices = collect(CHOICES, *folders) if preset in PUBLISHED else {}
@@ -94,6 +95,5 @@ def write_pages(out: str | Path, preset: str, *folders: str | Path) -> None:
         picture(preset, results, with_apart).savefig(temporary, format="svg")
     extra = Path(out) / "extra"
     extra.mkdir(exist_ok=True)
-    for name, found in {**beside, WIDER: wider, preset: results}.items():
+    for name, found in {**others, **beside, WIDER: wider, preset: results}.items():
         copy_files(extra, name, found)
-    copy_files(extra, FOLLOW_UP, others)

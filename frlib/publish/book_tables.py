@@ -29,7 +29,10 @@ from frlib.schedule import drop_epochs, epoch_at
 
 READINGS = ("at", "at-fr", "at-fr@fr_transform=batch-class",
             "at-swa", "at-fr-swa", "at-fr-swa@fr_transform=batch-class")
-FOLLOW_UP = "cifar100-subset"  # the preset of the second paper's methods
+FOLLOW_UP = {  # the presets of the second paper's methods, and their data
+    "cifar100-subset": "a subset of CIFAR-100, 100 training and 20 test images a class",
+    "tiny-imagenet-40": "40 classes of Tiny ImageNet, 500 training images each",
+}
 MEAN = "mean ± standard deviation of seeds"
 INPUTS = {"clean": "clean", "pgd20": "PGD-20"}
 EFFECTS = ("clean", "pgd20", "cw", "aa")  # the metrics in which `ablations` measures
@@ -300,17 +303,27 @@ def settings(preset: str, results: dict, larger: dict | None = None) -> str:
         ["Setting", "Paper", *presets], [[what, theirs, *cells] for what, theirs, cells in rows])
 
 
-def follow_up(results: dict) -> str:
-    """The second paper's methods, in percent, and the run behind each."""
-    heads = comparison.columns(results)
-    rows = [[f"`{label}`", *(_cell(view, label, "scores", c) for c, view in heads.values())]
-            for label in sorted(results, key=lambda label: split(label)[1])]
-    return myst_table(
-        FOLLOW_UP, "follow-up", "The second paper's methods on a subset of CIFAR-100, 100 training "
-        "and 20 test images a class: accuracy in %, with 95 % intervals. "
-        + setting_of(FOLLOW_UP, results).replace(" on folder,", ","), ["Run", *heads],
-        rows or [[NOT_RUN] + [NONE] * len(heads)]) \
-        + "\n" + runs(FOLLOW_UP, results, "provenance-follow-up")
+def follow_up(collected: dict[str, dict]) -> str:
+    """The second paper's methods beside AT, in percent, and the run behind each, preset by preset;
+    `collected` holds the results of those of FOLLOW_UP."""
+    tables = []
+    for preset, data in FOLLOW_UP.items():
+        results = collected.get(preset, {})
+        labels = sorted(results, key=_pair)
+        head, rows = comparison.table_rows(results, labels, "at")
+        setting = setting_of(preset, results).replace(" on folder,", ",")
+        tables += [
+            myst_table(preset, f"follow-up-{preset}", f"The second paper's methods on {data}. "
+                       f"{comparison.COMPARED} {setting}", head,
+                       rows or [[NOT_RUN] + [NONE] * (len(head) - 1)]),
+            runs(preset, results, f"provenance-follow-up-{preset}")]
+    return "\n".join(tables)
+
+
+def _pair(label: str) -> tuple:
+    """Sorts labels so that AT comes first, and each average after what it averages."""
+    method, changes = split(label)
+    return method not in ("at", "at-swa"), changes, method
 
 
 def bars(results: dict) -> dict[str, dict[str, tuple[float, float, float]]]:

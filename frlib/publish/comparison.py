@@ -22,6 +22,8 @@ from frlib.run.settings import READ_FROM, REGULARISED, decides
 METRICS = ("clean", "fgsm", "pgd20", "cw", "aa")
 STRENGTHS = {"fr_lambda": "λ", "beta": "β", "awp_gamma": "γ"}  # a regulariser's weight, its symbol
 TRANSFORMS = {"class": "equation 2", "batch-class": "released transform", "none": "logit pairing"}
+COMPARED = ("Accuracy in % with the 95 % interval over images; differences in points, paired image "
+            "by image, with their 95 % interval and p.")  # what `table_rows` holds
 PAPER = "hollow: paper, WRN-34-10"
 REGULARISER = {*STRENGTHS, "fr_transform", "fr_start_epoch", "awp_start_epoch"}
 
@@ -160,8 +162,16 @@ def compared(results: dict, labels, base: str) -> dict:
 
 
 def table(results: dict, labels, base: str, preset: str = "", metrics=None) -> str:
-    """Two HTML rows a label: accuracies in %, and below them the differences to the base; a link
-    that holds the same as CSV. ValueError for a base that is not among the labels."""
+    """`table_rows` in HTML, and a link that holds the same as CSV. ValueError for a base that is
+    not among the labels."""
+    caption = f"Preset {preset}. " * bool(preset) + COMPARED
+    return html_table(preset, *table_rows(results, labels, base, metrics), caption=caption) \
+        + _download(as_csv(results, labels, base))
+
+
+def table_rows(results: dict, labels, base: str, metrics=None) -> tuple[list, list]:
+    """The head, and two rows a label: accuracies in %, and below them the differences to the base,
+    where it was run."""
     shown = {label: results[label] for label in labels if label in results}
     head, rows = columns(shown, metrics), []
     for label in labels:
@@ -171,11 +181,7 @@ def table(results: dict, labels, base: str, preset: str = "", metrics=None) -> s
         most = max(len(results.get(name, {})) for name in (label, base))
         if label != base and any(found):
             rows.append([f"minus {short(base)}", *(_change(change, most) for change in found)])
-    caption = f"Preset {preset}. " * bool(preset) + (
-        "Accuracy in % with the 95 % interval over images; differences in points, paired image by "
-        "image, with their 95 % interval and p.")
-    return html_table(preset, ["Run", *head], rows, caption=caption) \
-        + _download(as_csv(results, labels, base))
+    return ["Run", *head], rows
 
 
 def cell(found: dict | None) -> str:
