@@ -58,6 +58,7 @@ FIGURES = {
     "attack_bars": lambda **k: plots.attack_bars(ATTACKS, **k),
     "band_shares": lambda **k: plots.band_shares(SHARES, {"low": 0.1, "high": 0.9}, **k),
     "differences": lambda **k: plots.differences(GAINS, base="AT", **k),
+    "differences, twice": lambda **k: plots.differences(GAINS, last=GAINS, **k),
     "frontier": lambda **k: plots.frontier(FRONT, **k),
     "filtered_accuracy": lambda **k: plots.filtered_accuracy(SIDES, **k),
     "frequency_maps": lambda **k: plots.frequency_maps(MAPS, *AXES, label="accuracy (%)", **k),
@@ -163,6 +164,20 @@ def test_a_difference_within_chance_is_hollow_and_each_attack_has_its_scale():
     assert clean.get_xlim() != aa.get_xlim() and "not run" in [t.get_text() for t in aa.texts]
     assert [t.get_text() for t in clean.get_yticklabels()] == [
         "at-fr", "at-fr-swa, equation 2,\nλ\N{NO-BREAK SPACE}0.005"]
+
+
+def test_the_differences_of_the_last_checkpoint_are_squares_below_the_circles():
+    run = next(iter(GAINS))
+    attack, (value, *_) = next(iter(GAINS[run].items()))
+    fig = plots.differences({run: {attack: (value, value, value)}},
+                            last={run: {attack: (value + 3, value, value + 9)}})
+    marks = {line.get_marker(): line for line in fig.axes[0].lines if len(line.get_xdata()) == 1}
+    circle, square = marks["o"], marks["s"]
+    assert square.get_xdata()[0] - circle.get_xdata()[0] == 3
+    assert square.get_ydata()[0] > circle.get_ydata()[0]  # the axis points down
+    legend, = fig.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["chosen checkpoint",
+                                                                "last checkpoint"]
 
 
 def test_the_verdicts_of_the_forest_stand_beside_their_marks_and_rows_apart():

@@ -309,7 +309,7 @@ def follow_up(collected: dict[str, dict]) -> str:
     tables = []
     for preset, data in FOLLOW_UP.items():
         results = collected.get(preset, {})
-        labels = sorted(results, key=_pair)
+        labels = comparison.beside_averages(results)
         head, rows = comparison.table_rows(results, labels, "at")
         setting = setting_of(preset, results).replace(" on folder,", ",")
         tables += [
@@ -318,12 +318,6 @@ def follow_up(collected: dict[str, dict]) -> str:
                        rows or [[NOT_RUN] + [NONE] * (len(head) - 1)]),
             runs(preset, results, f"provenance-follow-up-{preset}")]
     return "\n".join(tables)
-
-
-def _pair(label: str) -> tuple:
-    """Sorts labels so that AT comes first, and each average after what it averages."""
-    method, changes = split(label)
-    return method not in ("at", "at-swa"), changes, method
 
 
 def bars(results: dict) -> dict[str, dict[str, tuple[float, float, float]]]:

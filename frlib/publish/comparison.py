@@ -62,6 +62,14 @@ def short(label: str) -> str:
     return label.replace("@", ", ")
 
 
+def beside_averages(labels) -> list[str]:
+    """The labels, AT first, each average after the run that it averages."""
+    def place(label: str) -> tuple:
+        method, changes = split(label)
+        return method not in ("at", "at-swa"), changes, method
+    return sorted(labels, key=place)
+
+
 def images(results: dict, metric: str) -> int:
     """On how many first test images every one of these results was put under an attack; 0: none."""
     return min((s["total"] for label in results

@@ -327,12 +327,13 @@ def _bars(table, xlabel, ylabel, levels, title, mark):
     return _finish(fig, title, mark)
 
 
-def differences(table, *, base="", title=None, mark=None) -> Figure:
+def differences(table, *, last=None, base="", title=None, mark=None) -> Figure:
     """What changes in accuracy, run by run, a panel for each attack with a scale of its own.
 
     table: {run: {attack: (difference, low, high)}} in points, as `book_tables.effects` and
     `spectrum_views.differences` give it; at 0 a run is like `base`, by default the one it is
-    compared with. A point whose 95 % interval holds 0 is hollow.
+    compared with. A point whose 95 % interval holds 0 is hollow. last: the same runs, compared at
+    their last checkpoint where `table` has the chosen one; drawn as squares below its circles.
     """
     _need(table)
     attacks = list(dict.fromkeys(attack for row in table.values() for attack in row))
@@ -340,15 +341,14 @@ def differences(table, *, base="", title=None, mark=None) -> Figure:
     names = ["\n".join(textwrap.wrap(name, 26)) for name in whole]
     fig, axes = _figure(1 + 0.14 * sum(2 + name.count("\n") for name in names),
                         columns=len(attacks))
+    apart = 0 if last is None else 0.18
+    series = {"chosen checkpoint": (table, "o", COLORS[0], -apart)}
+    if last is not None:
+        series["last checkpoint"] = (last, "s", COLORS[1], apart)
     for attack, ax in zip(attacks, axes[0], strict=True):
-        for place, row in enumerate(table.values()):
-            if attack not in row:
-                ax.text(0, place, "not run", ha="center", va="center", fontsize=7, color=GREY)
-                continue
-            value, low, high = row[attack]
-            ax.errorbar([value], [place], xerr=np.clip([[value - low], [high - value]], 0, None),
-                        fmt="o", capsize=2, markersize=5, lw=1.2, color=COLORS[0],
-                        markerfacecolor="white" if low <= 0 <= high else None)
+        for rows, what, color, shift in series.values():
+            for place, run in enumerate(table):
+                _difference(ax, place + shift, rows.get(run, {}).get(attack), what, color)
         for place in range(1, len(table), 2):
             ax.axhspan(place - 0.5, place + 0.5, color="#F2F2F2", zorder=0)
         ax.axvline(0, color=GREY, lw=1, zorder=1)
@@ -362,7 +362,22 @@ def differences(table, *, base="", title=None, mark=None) -> Figure:
         ax.grid(axis="y", visible=False)
         ax.spines[["top", "right", "left"]].set_visible(False)
     axes[0, 0].set_ylabel(f"minus {base}" if base else "run", fontsize=8)
+    if last is not None:
+        key = {name: Line2D([], [], marker=what, color=color, ls="", markersize=5)
+               for name, (_, what, color, _) in series.items()}
+        _legend(axes[0, 0], key, whole=True)
     return _finish(fig, title, mark)
+
+
+def _difference(ax, place, found, what, color):
+    """One of `differences`: a mark with its interval, or the words "not run"."""
+    if found is None:
+        ax.text(0, place, "not run", ha="center", va="center", fontsize=7, color=GREY)
+        return
+    value, low, high = found
+    ax.errorbar([value], [place], xerr=np.clip([[value - low], [high - value]], 0, None),
+                fmt=what, capsize=2, markersize=5, lw=1.2, color=color,
+                markerfacecolor="white" if low <= 0 <= high else None)
 
 
 def forest(rows, *, title=None, mark=None) -> Figure:
