@@ -32,8 +32,8 @@ SIDES = {"at": {"low_pass": ([8, 4], [0.9, 0.5]), "high_pass": ([2, 4], [0.8, 0.
 MAPS = {f"model {i}": np.random.default_rng(i).random((4, 3)) for i in range(7)}
 AXES = [-4, -2, 0, 2], [-2, 0, 2]
 
-GAINS = {"at-fr": {"clean": (-9.0, -10.0, -8.0), "AA": (1.0, -0.5, 2.5)},
-         "at-fr-swa, equation 2, λ 0.005": {"clean": (0.5, 0.1, 0.9)}}
+GAINS = {"at-fr": {"clean": (-9.0, -10.0, -8.0, 0.0), "AA": (1.0, -0.5, 2.5, 0.2)},
+         "at-fr-swa, equation 2, λ 0.005": {"clean": (0.5, 0.1, 0.9, 0.04)}}
 CLAIMS = [{"text": "it holds", "paper": 4.5, "ours": (-6.0, -7.0, -5.0), "verdict": "contradicted",
            "released": {"ours": (2.0, 1.0, 3.0), "verdict": "reproduced"}},
           {"text": "another claim, " * 4, "paper": None, "ours": None, "verdict": "not run",
@@ -169,8 +169,8 @@ def test_a_difference_within_chance_is_hollow_and_each_attack_has_its_scale():
 def test_the_differences_of_the_last_checkpoint_are_squares_below_the_circles():
     run = next(iter(GAINS))
     attack, (value, *_) = next(iter(GAINS[run].items()))
-    fig = plots.differences({run: {attack: (value, value, value)}},
-                            last={run: {attack: (value + 3, value, value + 9)}})
+    fig = plots.differences({run: {attack: (value, value, value, 0)}},
+                            last={run: {attack: (value + 3, value, value + 9, 0)}})
     marks = {line.get_marker(): line for line in fig.axes[0].lines if len(line.get_xdata()) == 1}
     circle, square = marks["o"], marks["s"]
     assert square.get_xdata()[0] - circle.get_xdata()[0] == 3

@@ -599,8 +599,8 @@ def test_an_open_detail_is_worth_the_paired_difference_to_its_base(good):
     assert body["`at-swa@swa_batchnorm=running`"] == ["not run"] * 4
     found = book_tables.effects(good)
     assert set(found) == {"at-fr@fr_transform=batch-class", "at, last checkpoint"}
-    difference, low, high = found["at-fr@fr_transform=batch-class"]["AutoAttack"]
-    assert difference == pytest.approx(-10) and low < -10 < high
+    difference, low, high, p = found["at-fr@fr_transform=batch-class"]["AutoAttack"]
+    assert difference == pytest.approx(-10) and low < -10 < high and p < 0.05
     assert set(found["at, last checkpoint"]) == {"Clean", "PGD-20"}
     assert book_tables.effects({}) == {} and len(cells(book_tables.ablations("mini", {}))) \
         == 1 + sum("run" in entry for entry in claims.paper()["open_details"])

@@ -131,6 +131,6 @@ def test_differences_are_in_points_by_run_and_attack():
     found = spectrum_views.differences(RESULTS, LABELS, "at")
     assert list(found) == ["at-fr", "at-fr, logit pairing"]
     assert list(found["at-fr"]) == ["Clean", "PGD-20", "C&W", "AutoAttack (first 20)"]
-    value, low, high = found["at-fr"]["Clean"]
-    assert value == pytest.approx(-15) and low < -15 < high
+    value, low, high, p = found["at-fr"]["Clean"]
+    assert value == pytest.approx(-15) and low < -15 < high and 0 < p < 1
     assert list(spectrum_views.differences(RESULTS, LABELS, "at", ["cw"])["at-fr"]) == ["C&W"]

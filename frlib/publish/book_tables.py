@@ -17,6 +17,7 @@ from frlib.publish.claims import (
     TABLE1_METHOD,
     effect,
     find,
+    in_points,
     paper,
 )
 from frlib.publish.markup import NONE, html_table, myst_table, points
@@ -241,8 +242,8 @@ def ablations(preset: str, results: dict, name: str = "ablations") -> str:
         "15 16 25 11 11 11 11")
 
 
-def effects(results: dict, *own: str) -> dict[str, dict[str, tuple[float, float, float]]]:
-    """{run: {attack: (difference, low, high)}} in points, of the open details that were run.
+def effects(results: dict, *own: str) -> dict[str, dict[str, tuple]]:
+    """{run: {attack: (difference, low, high, p)}} in points, of the open details that were run.
 
     And of the labels `own`, as "at-fr@fr_lambda=0.5", beside the preset's run of the same method.
     """
@@ -250,8 +251,8 @@ def effects(results: dict, *own: str) -> dict[str, dict[str, tuple[float, float,
     entries += [{"detail": label, "run": label, "base": split(label)[0]} for label in own
                 if split(label)[1]]
     for entry in entries:
-        row = {title_of(metric): (c["left"] - c["right"], *c["interval"]) for metric in EFFECTS
-               if (c := effect(entry, results, metric))}
+        row = {title_of(metric): in_points(change) for metric in EFFECTS
+               if (change := effect(entry, results, metric))}
         if row:
             last = ", last checkpoint" if entry.get("scores") == "last" else ""
             found[entry["run"] + last] = row

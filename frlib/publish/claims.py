@@ -113,6 +113,11 @@ def difference(results: dict, label: str, base: str, metric: str) -> dict | None
                    _flags(results, base, "scores", metric), than=base)
 
 
+def in_points(found: dict) -> tuple[float, float, float, float]:
+    """A `difference` or an `effect` as a figure takes it: (difference, low, high, p)."""
+    return found["left"] - found["right"], *found["interval"], found["p"]
+
+
 def verdict(statement: dict, results: dict) -> str:
     """One of VERDICTS; see `reasoned`."""
     return reasoned(statement, results)[0]

@@ -26,7 +26,9 @@ def claims(preset: str, results: dict, larger: dict | None = None) -> str:
         rows.append(row)
         if other := released(statement, preset, results, larger or {}):
             rows.append(_as_released(statement, *other, preset, "**{}**"))
-    setting = " ".join(setting_of(name, found) for name, found in {**used, preset: results}.items())
+    setting = setting_of(preset, results) + "".join(
+        f" Rows that say preset {name} are of it. {setting_of(name, found)}"
+        for name, found in used.items())
     return myst_table(
         preset, "claims", "The paper's claims: both sides of each comparison, accuracies and "
         "shares in %, and their difference in points with its 95 % interval (roughness: in its own "

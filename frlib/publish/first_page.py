@@ -99,9 +99,10 @@ def as_released(preset: str, results: dict, larger: dict | None = None) -> str:
 
     def those(verdict):
         chosen = [s for s, told in found if told == verdict]
-        named = "; ".join(s["headline"] for s in chosen if "headline" in s)
+        named = [s["headline"] for s in chosen if "headline" in s]
         count = len(chosen) if verdict == UNDECIDED else _are(len(chosen))  # "4 cannot be ..."
-        return f"{count} {verdict}" + f" ({named})" * bool(named)
+        some = "among them: " * (len(named) < len(chosen))
+        return f"{count} {verdict}" + f" ({some}{'; '.join(named)})" * bool(named)
 
     verdicts = dict.fromkeys(told for _, told in sorted(
         found, key=lambda pair: VERDICTS.index(pair[1])))

@@ -330,10 +330,12 @@ def _bars(table, xlabel, ylabel, levels, title, mark):
 def differences(table, *, last=None, base="", title=None, mark=None) -> Figure:
     """What changes in accuracy, run by run, a panel for each attack with a scale of its own.
 
-    table: {run: {attack: (difference, low, high)}} in points, as `book_tables.effects` and
+    table: {run: {attack: (difference, low, high, p)}} in points, as `book_tables.effects` and
     `spectrum_views.differences` give it; at 0 a run is like `base`, by default the one it is
-    compared with. A point whose 95 % interval holds 0 is hollow. last: the same runs, compared at
-    their last checkpoint where `table` has the chosen one; drawn as squares below its circles.
+    compared with. A point within chance, p 0.05 or more, is hollow.
+
+    last: the same runs, compared at their last checkpoint where `table` has the chosen one; drawn
+    as squares below its circles.
     """
     _need(table)
     attacks = list(dict.fromkeys(attack for row in table.values() for attack in row))
@@ -374,10 +376,10 @@ def _difference(ax, place, found, what, color):
     if found is None:
         ax.text(0, place, "not run", ha="center", va="center", fontsize=7, color=GREY)
         return
-    value, low, high = found
+    value, low, high, p = found
     ax.errorbar([value], [place], xerr=np.clip([[value - low], [high - value]], 0, None),
                 fmt=what, capsize=2, markersize=5, lw=1.2, color=color,
-                markerfacecolor="white" if low <= 0 <= high else None)
+                markerfacecolor="white" if p >= 0.05 else None)
 
 
 def forest(rows, *, title=None, mark=None) -> Figure:
@@ -449,9 +451,10 @@ def frontier(panels, *, title=None, mark=None) -> Figure:
     _need(panels)
     names = list(dict.fromkeys(name for groups in panels.values() for name in groups))
     families = list(dict.fromkeys(name.replace("-SWA", "") for name in names))
+    many = [*MARKERS, *"<>*pdhH8"]
     looks = {name: {"markersize": 6, "ls": DASHES[families.index(family) % len(DASHES)],
                     "color": [*COLORS, "#8C564B"][families.index(family) % 8],
-                    "marker": [*MARKERS, *"<>*pd"][index % 12]}
+                    "marker": many[index % len(many)]}
              for index, name in enumerate(names) for family in [name.replace("-SWA", "")]}
     sides = [[_side(groups, hollow) for groups in panels.values()] for hollow in (False, True)]
     apart = any(any(side.values()) for side in sides[1])

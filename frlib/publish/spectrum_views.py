@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from frlib.publish import comparison
-from frlib.publish.claims import NOT_RUN, difference, find, paper
+from frlib.publish.claims import NOT_RUN, difference, find, in_points, paper
 from frlib.publish.markup import NONE, chance, html_table, percent, points
 from frlib.publish.notebook_views import AUTOATTACK_GAP, short
 from frlib.publish.statistics import LEVEL, interval, paired_interval, sign_flip
@@ -46,7 +46,7 @@ def ratios_table(ratios: dict[str, dict[str, float]], preset: str) -> str:
 # ---- beside AT
 
 def differences(results: dict, labels, base: str, metrics=None) -> dict:
-    """{run: {attack: (difference, low, high)}}, its gain over `base` in points, as
+    """{run: {attack: (difference, low, high, p)}}, its gain over `base` in points, as
     `plots.differences` takes it; metrics: as `comparison.columns` has them.
 
     Where AutoAttack had fewer images, its head says how many. A run without any is left out.
@@ -54,8 +54,8 @@ def differences(results: dict, labels, base: str, metrics=None) -> dict:
     shown = {label: results[label] for label in (base, *labels) if label in results}
     heads = comparison.columns(shown, metrics)
     found = {short(label): {
-        head: (c["left"] - c["right"], *c["interval"]) for head, (metric, view) in heads.items()
-        if not head.count(", same ") and (c := difference(view, label, base, metric))}
+        head: in_points(change) for head, (metric, view) in heads.items()
+        if not head.count(", same ") and (change := difference(view, label, base, metric))}
         for label in shown if label != base}
     return {name: row for name, row in found.items() if row}
 
