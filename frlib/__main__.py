@@ -135,6 +135,7 @@ def main(arguments: list[str] | None = None) -> int:
                                resolve(given.runs_dir) / "results",
                                project_root() / "results")
         else:
+            own_results(settings)
             export.add_weights(settings)
             publish(resolve(given.runs_dir) / "results" / settings.preset_name,
                     project_root() / "results" / settings.preset_name)
@@ -198,8 +199,9 @@ def publish(fresh: Path, committed: Path) -> None:
         raise FileExistsError(f"published already, and different: {', '.join(taken)}; "
                               "remove those that the new ones shall replace")
     for file, target in targets.items():
-        if file.suffix == ".json":
-            write_json(target, read_json(file))
+        if file.suffix == ".json":  # a target may name weights that this machine does not have
+            known = read_json(target) if target.is_file() else {}
+            write_json(target, {**known, **read_json(file)})
         else:
             with atomic(target) as temporary:
                 shutil.copyfile(file, temporary)

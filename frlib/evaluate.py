@@ -143,7 +143,7 @@ def under_attack(model, x: Tensor, y: Tensor, attack: Callable[..., Tensor], *, 
     generator = torch.Generator(x.device).manual_seed(seed)
 
     def checked(model, x, y):
-        x_adv = attack(model, x, y, eps=eps, generator=generator)
+        x_adv = attack(model, x.clone(), y, eps=eps, generator=generator)  # it may write into x
         near = ((x_adv - x).abs() <= eps + 1e-6) & (x_adv >= 0) & (x_adv <= 1)  # not so for NaN
         if not near.all():
             raise ValueError(f"attack {getattr(attack, '__name__', attack)!r}: its images must be "

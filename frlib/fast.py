@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from frlib.models import ResNet, WideResNet
+from frlib import models
 
 log = logging.getLogger("frlib")
 PRECISIONS = ("float32", "bfloat16")
@@ -61,10 +61,11 @@ class Frozen(nn.Module):
 
     While weights stand still, BatchNorm in eval mode is an affine map, so it is folded into the
     convolution before it (torch.fx finds the pairs); ReLUs work in place; weights are laid out
-    channels-last. Only the models of `frlib.models` are folded: tracing could fix another's random
-    numbers or branches. `fast=False` leaves all that out. precision "bfloat16" is `autocast`:
-    good enough for the sign of a gradient, not for a score. `exact` is how many passes run in
-    float32 all the same, counted from the last `refresh`.
+    channels-last. Only the models of `frlib.models`, with its own blocks, are folded: in others
+    tracing could fix random numbers or branches, and a ReLU need not own its input. `fast=False`
+    leaves all that out. precision "bfloat16" is `autocast`: good enough for the sign of a gradient,
+    not for a score. `exact` is how many passes run in float32 all the same, counted from the last
+    `refresh`.
     """
 
     def __init__(self, model: nn.Module, *, fast: bool = True, precision: str = "float32",
@@ -74,7 +75,7 @@ class Frozen(nn.Module):
         self.precision, self.exact, self.passes, self.folded = precision, exact, 0, {}
         self.net = copy.deepcopy(model).eval().requires_grad_(False)
         if fast:
-            if type(model) in (ResNet, WideResNet):
+            if _folds(model):
                 self.net, self.folded = _fold(self.net)
                 self.refresh(model)
             self.net = self.net.to(memory_format=torch.channels_last)
@@ -109,6 +110,13 @@ class Frozen(nn.Module):
             value.copy_(weights[name])
         self.passes = 0
         return self
+
+
+def _folds(model: nn.Module) -> bool:
+    """Whether a network is one of this library's, in all its parts."""
+    ours = (models.__name__, "torch.nn.modules")
+    return type(model) in (models.ResNet, models.WideResNet) \
+        and all(type(part).__module__.startswith(ours) for part in model.modules())
 
 
 def _fold(net: nn.Module) -> tuple[nn.Module, dict[str, str]]:

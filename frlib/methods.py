@@ -52,6 +52,7 @@ class Method:
 
 
 METHODS: Registry = Registry("method")  # {name: Method}
+RESERVED = {"figures", "lens", "soundness"}  # folders of results that are of many networks
 
 
 def register(name: str, method: Method, *, replace: bool = False) -> None:
@@ -62,6 +63,7 @@ def register(name: str, method: Method, *, replace: bool = False) -> None:
     as in `Registry.add`.
     """
     others = {label for label, (trained, _) in readings().items() if trained != name}
+    others |= RESERVED
     if method.averaged in {*others, name}:
         raise ValueError(f"method {name!r}: averaged = {method.averaged!r} is registered already")
     METHODS.add(name, method, replace=replace, taken=others)

@@ -53,6 +53,30 @@ def test_what_a_label_does_not_say_must_agree(tmp_path, label, other, said):
         assert part in str(caught.value).replace(" (", ", "), part
 
 
+@pytest.mark.parametrize(("code", "other", "fits"), [
+    ({"own_code": {"mine": "a"}}, {"own_code": {"mine": "b"}}, False),
+    ({"own_code": {"mine": "a"}}, {"own_code": {"other": "b"}}, True),
+    ({"trained_by": "a"}, {"trained_by": "b"}, False),
+    ({"trained_by": "a"}, {"trained_by": ""}, True),  # this library's is told by its numerics
+])
+def test_a_readers_code_before_and_after_an_edit_is_two_experiments(tmp_path, code, other, fits):
+    folder = store(tmp_path, {**result(), **code}, {**result("at@epochs=3"), **other})
+    if fits:
+        assert len(collect("mini", folder)) == 2
+    else:
+        with pytest.raises(ValueError, match="two experiments: code of (attack mine|at) = 'b' and"):
+            collect("mini", folder)
+    store(tmp_path / "net", {**result(), "trained_by": "a"},
+          {**result("at@model=resnet18"), "trained_by": "b"})  # its label says so
+    assert len(collect("mini", tmp_path / "net")) == 2
+
+
+def test_images_of_another_data_set_are_not_paired(tmp_path):
+    found = collect("mini", store(tmp_path, result(), result("at@dataset=digits", images="other")))
+    assert claims.difference(found, "at@dataset=digits", "at", "clean") is None
+    assert claims.difference(found, "at", "at", "clean")["left"] == 75
+
+
 def test_the_settings_of_the_preset_itself_must_agree(tmp_path):
     found = collect("mini", store(tmp_path, {**result(), "config": {"epochs": 2}}))
     comparable.of_one_experiment(found)

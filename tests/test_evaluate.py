@@ -380,3 +380,14 @@ def test_an_attack_that_leaves_the_ball_is_no_judge(tiny, wrong):
     y = tiny(x).argmax(1)
     with pytest.raises(ValueError, match="its images must be within eps = 0.1 of x, and in"):
         evaluate.under_attack(tiny, x, y, lambda m, x, y, *, eps, generator: wrong(x), eps=0.1)
+
+
+def test_an_attack_that_writes_into_its_images_is_measured_against_the_clean_ones():
+    def far(model, x, y, *, eps, generator):
+        x += 10 * eps
+        return x.clamp_(0, 1)
+
+    x, y = torch.zeros(4, 3, 8, 8), torch.zeros(4, dtype=torch.long)
+    with pytest.raises(ValueError, match="attack 'far': its images must be within eps"):
+        evaluate.under_attack(lambda x: x.flatten(1)[:, :2], x, y, far, eps=8 / 255)
+    assert not x.any()

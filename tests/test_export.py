@@ -9,14 +9,16 @@ from conftest import write_preset
 from frlib import train
 from frlib.__main__ import main
 from frlib.publish import photographs
-from frlib.run import config, evaluate_run, export, files, folder, published
+from frlib.run import config, evaluate_run, export, files, folder, published, soundness
+
+SETTINGS = {"runs": ["at"], "normalise": True, "epochs": 2, "curve_images": 4, "judge_images": 12,
+            "aa_images": 1, "judge_batch": 100}
 
 
 @pytest.fixture(scope="module")
 def judged(own_root, tmp_path_factory):
     """The preset's settings; its run is trained, its two results hold a score each."""
-    path = write_preset(own_root, "weighed", runs=["at"], normalise=True, epochs=2, curve_images=4,
-                        judge_images=12, aa_images=1, judge_batch=100)
+    path = write_preset(own_root, "weighed", **SETTINGS)
     base = config.load(path, runs_dir=str(tmp_path_factory.mktemp("weighed")))
     train.train(base)
     for label in ("at", "at-swa"):
@@ -45,6 +47,32 @@ def test_an_exported_run_loads_as_any_published_network(judged, tmp_path, label,
     assert about["scores"]["clean"] == {"correct": 3, "total": 4, "accuracy": 0.75}
     plain = torch.load(tmp_path / f"{label}-seed0.pt", weights_only=True)["state_dict"]
     assert {tensor.dtype for tensor in plain.values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("changes", [{"eps": "2/255"}, {"model": "resnet8-32"}])
+def test_what_the_preset_became_since_is_not_exported(judged, own_root, tmp_path, changes):
+    write_preset(own_root, "weighed", **{**SETTINGS, **changes})
+    edited = config.load("weighed.yaml", runs_dir=judged.runs_dir)
+    for use in (lambda: export.export(edited, tmp_path), lambda: soundness.soundness(edited)):
+        with pytest.raises(RuntimeError, match="holds a run with other settings"):
+            use()
+    write_preset(own_root, "weighed", **SETTINGS)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_classes_are_those_of_the_result_where_it_has_them():
+    weights = {"first": torch.zeros(64, 5), "last": torch.zeros(10, 64)}
+    assert export.classes({"classes": 10}, weights) == 10
+    assert export.classes({}, {"conv": torch.zeros(8, 3, 3, 3), "linear": torch.zeros(7, 8)}) == 7
+
+
+def test_a_run_that_lost_its_settings_is_told(judged):
+    path = folder.open_run(judged).dir / "config.json"
+    kept = path.read_text()
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match="config.json is gone.*train it again with --redo"):
+        evaluate_run.judge(judged)
+    path.write_text(kept)
 
 
 def test_an_export_replaces_no_other(judged, tmp_path):

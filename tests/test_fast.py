@@ -4,8 +4,9 @@ import pytest
 import torch
 from conftest import KINDS, randomise
 from torch import nn
+from torch.nn import functional
 
-from frlib import fast
+from frlib import fast, models
 from frlib.fast import freeze
 from frlib.models import create
 
@@ -23,6 +24,25 @@ def test_frozen_is_the_same_function(build):
                          for each in (frozen, model))
     assert kept < all_of_them
     assert torch.equal(freeze(model, fast=False)(x), expected)  # the plain copy, bitwise
+
+
+class TwoSided(nn.Module):
+    """A block whose ReLU does not own its input, which an in-place one would spoil."""
+
+    def __init__(self, w_in, w, stride):
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(w_in, w // 2, 3, stride, 1), nn.BatchNorm2d(w // 2)
+
+    def forward(self, x):
+        y = self.bn(self.conv(x))
+        return torch.cat([functional.relu(y), functional.relu(-y)], 1)
+
+
+@torch.no_grad()
+def test_a_network_of_ours_with_a_block_of_the_readers_is_left_as_it_is():
+    model = randomise(models.ResNet(TwoSided, (1, 1), 8, 10, None, None)).eval()
+    x = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(freeze(model)(x), model(x), atol=1e-6, rtol=1e-5)
 
 
 def test_freezing_leaves_the_original_alone():

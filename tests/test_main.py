@@ -82,6 +82,11 @@ def test_publish_copies_and_never_replaces(tmp_path):
     files.write_json(fresh / "at" / "seed0.json", {"correct": 1})
     publish(fresh, committed)
     publish(fresh, committed)  # the same again changes nothing
+    files.write_json(committed / "at" / "seed0.json", {"correct": 1, "weights": "abc"})
+    publish(fresh, committed)  # the weights may lie on another machine
+    assert files.read_json(committed / "at" / "seed0.json")["weights"] == "abc"
+    (committed / "at" / "seed0.json").unlink()
+    publish(fresh, committed)
     files.write_json(fresh / "at" / "seed0.json", {"correct": 2})
     files.write_json(fresh / "at" / "seed1.json", {"correct": 3})
     with pytest.raises(FileExistsError, match="seed0.json"):

@@ -1,11 +1,12 @@
 """A reader's own file: a method, a network and an attack, trained, judged and shown like ours."""
 
 import importlib
+from functools import partial
 
 import pytest
 import torch
 
-from frlib import evaluate, methods, models
+from frlib import attacks, evaluate, losses, methods, models
 from frlib.__main__ import main
 from frlib.publish import comparison
 from frlib.run import config, files, own_code, presets, sweep
@@ -79,14 +80,52 @@ def test_an_edited_file_is_told_and_an_unfinished_run_does_not_go_on(own_root, t
         del registry[name]
     assert main(["train", *command]) == 0
     assert "your own code as it was before a change; --redo trains it again" in caplog.text
+    caplog.clear()
+    capsys.readouterr()
+    assert main(["status", "--preset", "plugged", "--runs-dir", str(tmp_path), "--plugin",
+                 "mine.py"]) == 0
+    assert "STALE (your attack 'brighter' has changed; your own code of its training has changed)" \
+        in capsys.readouterr().out
     assert main(["judge", *command]) == 0
     assert "your attack 'brighter' has changed" in caplog.text
+    assert "your own code as it was before a change" in caplog.text
     (tmp_path / "results/plugged/mine/seed0.json").unlink()
     assert main(["judge", *command]) == 1  # its weights, in another network
     assert "by your own code as it was before a change: put that back" in capsys.readouterr().err
     (tmp_path / "plugged/mine/seed0/finished.json").unlink()
     assert main(["train", *command]) == 1
     assert "it cannot go on with other code" in capsys.readouterr().err
+
+
+def test_a_file_edited_beside_a_running_process_is_refused(own_root):
+    settings = config.load("plugged.yaml", method="mine")
+    before = own_code.of_training(settings)
+    (own_root / "mine.py").write_text(MINE.replace("return clean +", "return 2 * clean +"))
+    with pytest.raises(ValueError, match="mine.py was edited after it was loaded.*restart"):
+        own_code.of_training(settings)
+    with pytest.raises(ValueError, match="restart the kernel"):
+        own_code.of_attacks()
+    (own_root / "mine.py").write_text(MINE)
+    assert own_code.of_training(settings) == before
+
+
+def test_parts_of_the_library_that_a_reader_puts_together_have_a_checksum():
+    def sums(steps, of=methods.pgd, blocks=(1, 1), **flags):
+        methods.register("own", methods.Method("own", partial(of, start=False),
+                                               methods.cross_entropy, **flags), replace=True)
+        models.register("own-net", partial(models.ResNet, models.BasicBlock, blocks, 8),
+                        replace=True)
+        attack = partial(attacks.pgd, steps=steps, loss=losses.cross_entropy)
+        evaluate.register_attack("own", attack, replace=True)
+        settings = config.load("smoke", method="own", model="own-net")
+        return own_code.of_training(settings), own_code.of_attacks()["own"]
+
+    assert sums(1) == sums(1)
+    training, attack = zip(sums(1), sums(50), sums(1, methods.pgd_beside), sums(1, blocks=(1, 2)),
+                           sums(1, perturbs_weights=True), strict=True)
+    assert len(set(training)) == 4 and training[0] == training[1]
+    assert attack[0] != attack[1] and attack[0] == attack[3]
+    assert own_code.of_training(config.load("smoke", method="at-fr")) == ""
 
 
 def test_what_a_file_imports_from_its_folder_is_its_code_too(tmp_path, monkeypatch):

@@ -28,7 +28,8 @@ def test_a_taken_name_is_refused_and_a_readers_own_is_replaced(registries, kind)
 
 
 @pytest.mark.parametrize(("name", "averaged"), [("at-swa", ""), ("mine", "at-fr"), ("mine", "mine"),
-                                                ("mine", "at-swa")])
+                                                ("mine", "at-swa"), ("figures", ""),
+                                                ("mine", "lens")])
 def test_the_names_of_averages_are_taken_too(registries, name, averaged):
     method = methods.Method("mine", None, methods.cross_entropy, averaged=averaged)
     with pytest.raises(ValueError, match=f"'{averaged or name}' is registered already"):

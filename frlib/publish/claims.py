@@ -106,8 +106,12 @@ def effect(entry: dict, results: dict, metric: str) -> dict | None:
 
 def difference(results: dict, label: str, base: str, metric: str) -> dict | None:
     """What a label has over another under an attack, image by image, as in `evidence`; None where
-    one was not run. Raises ValueError when they have different test images."""
+    one was not run, or on another data set. Raises ValueError when they have different test images
+    without saying so."""
     ours, theirs = comparable.changed(label), comparable.changed(base)
+    sets = [set(find(results, name, "config", "dataset").values()) for name in (label, base)]
+    if all(sets) and sets[0] != sets[1]:
+        return None
     _alike(f"{label} minus {base}", results, label, base, but=ours | theirs)
     return _paired(_flags(results, label, "scores", metric),
                    _flags(results, base, "scores", metric), than=base)

@@ -19,7 +19,8 @@ DATA = {"train": ("training data", "train_size"), "test": ("test data", "judge_i
 
 
 def settings(result: dict) -> dict:
-    """What decided a result, {setting: value}, and the checksums of its data; {} for figures.
+    """What decided a result, {setting: value}, and the checksums of its data and of a reader's own
+    code; {} for figures.
 
     A setting that is not there did not exist yet, and had the effect of its default. Without the
     method and the seed, and without settings that decide nothing of this method.
@@ -32,6 +33,9 @@ def settings(result: dict) -> dict:
         found.setdefault("judge_eps", found.get("eps"))
         data = result.get("data", {})
         found |= {name: data.get(part) for part, (name, _) in DATA.items()}
+        found |= {f"code of attack {name}": s for name, s in result.get("own_code", {}).items()}
+        if result.get("trained_by"):
+            found[_code_of(method)] = result["trained_by"]
     return {k: v for k, v in as_stored(found).items()
             if v is not None and k not in ("method", "seed")}
 
@@ -42,7 +46,14 @@ def changed(label: str, official: bool = False) -> set[str]:
     keys = {change.partition("=")[0] for change in changes} & FIELDS.keys()
     if official or "recipe" in keys:
         keys |= OFFICIAL.get(READ_FROM.get(method, ("",))[0], {}).keys()
+    if keys & {"model", "fr_transform"}:  # which may be a reader's own, too
+        keys.add(_code_of(method))
     return keys | {name for name, size in DATA.values() if {"dataset", size} & keys}
+
+
+def _code_of(method: str) -> str:
+    """What the checksum of a reader's own code in a training of this method is called."""
+    return f"code of {READ_FROM.get(method, (method,))[0]}"
 
 
 def agree(named: Iterable[tuple[str, dict]], then: str) -> None:

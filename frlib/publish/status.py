@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from frlib.publish.collected import collect
+from frlib.run import own_code
 from frlib.run.files import read_json
 from frlib.run.labels import run_label
 from frlib.run.places import project_root
@@ -31,7 +32,8 @@ def status(*folders: str | Path, preset: str = "") -> dict:
 def _row(preset: str, label: str, seed: int, result: dict) -> dict:
     return {"preset": preset, "label": label, "seed": seed,
             "numerics": result.get("numerics") or {},
-            "stale": stale(result) + _retrained(preset, label, seed, result),
+            "stale": [*stale(result), *own_code.edited(result),
+                      *_retrained(preset, label, seed, result)],
             "file": result["file"]}
 
 

@@ -78,6 +78,22 @@ def load_model(run: Run, which: str, num_classes: int = 10) -> torch.nn.Module:
     return model.eval()
 
 
+def made_with(run: Run) -> dict:
+    """config.json of a finished run: what it was trained with.
+
+    RuntimeError where that is other settings than the run's config has, FileNotFoundError where
+    the file is gone; a warning where code of a reader's own has changed since.
+    """
+    path = run.dir / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is gone, which says what the run was trained with; train "
+                                "it again with --redo")
+    found = read_json(path)
+    refuse_another(run, {"numerics": found.get("numerics"),
+                         "own_code": own_code.of_training(run.config)})
+    return found
+
+
 def refuse_other(run: Run) -> None:
     """ValueError unless a finished run was trained on these images, and by code of a reader's own
     that is still the same: its weights would be judged on what they never saw, or in another
@@ -129,8 +145,8 @@ def judge(config: Config, *, redo: bool = False) -> dict:
     other = {"best": "last", "swa-last": "swa-best"}[which]
     checksum = trained_checksum(config)
     finished = read_json(run.dir / "finished.json")
-    trained = read_json(run.dir / "config.json").get("numerics")
-    refuse_another(run, {"numerics": trained})
+    made = made_with(run)
+    trained = made.get("numerics")
     identity = {"config": config.group("train", "judge"), "checkpoint_sha256": checksum,
                 "numerics": {"train": trained, "judge": NUMERICS["judge"]}}
     last = read_tensors(run.checkpoint("last"))["state"]
@@ -139,6 +155,7 @@ def judge(config: Config, *, redo: bool = False) -> dict:
              "epoch": last["epoch"] if which == "swa-last"
              else read_tensors(run.checkpoint(which))["epoch"],
              **{key: finished.get(key) for key in ("attack_precision", "update_precision")},
+             "trained_by": made.get("own_code", ""),
              "train_provenance": finished.get("provenance", {})}
 
     def networks(classes):
@@ -276,6 +293,7 @@ def _judge(config, label, work, finished, load, theirs) -> dict:
         "warnings": warnings,
         "roughness": [[round(v, 5) for v in row] for row in roughness],  # of a filter in a row
         "data": {"train": finished.get("data"), "test": test.checksum},
+        "classes": len(test.classes),
         "seconds": {"train": finished.get("seconds"), "judge": round(done["seconds"], 1)},
         "provenance": done["made"]}
 

@@ -32,10 +32,11 @@ SEED = 0  # the one whose weights are published
 def weights_of(config: Config) -> dict[str, torch.Tensor]:
     """The float32 tensors of a judged result's checkpoint.
 
-    FileNotFoundError for a run that is not finished, ValueError for one whose checkpoint is not
-    the one that the stored result is of.
+    FileNotFoundError for a run that is not finished, RuntimeError for one of other settings,
+    ValueError for one whose checkpoint is not the one that the stored result is of.
     """
     checksum, path = evaluate_run.trained_checksum(config), evaluate_run.result_path(config)
+    evaluate_run.made_with(open_run(config))
     if not path.is_file():
         raise FileNotFoundError(f"no result at {path}; judge {config.result_label} first")
     if read_json(path).get("checkpoint_sha256") != checksum:
@@ -61,7 +62,7 @@ def export(config: Config, folder: str | Path) -> dict:
                f"{name}.pt": plain.getvalue()}
     about = {"label": config.result_label, "preset": config.preset_name, "seed": config.seed,
              "dataset": config.dataset, "architecture": config.model,
-             "num_classes": classes(weights), "eps": config.judge_eps,
+             "num_classes": classes(result, weights), "eps": result["config"]["judge_eps"],
              **{key: weights[key].flatten().tolist() if key in weights else None
                 for key in ("mean", "std")},
              "scores": {attack: {"correct": s["correct"], "total": s["total"],
@@ -85,9 +86,11 @@ def export(config: Config, folder: str | Path) -> dict:
     return about
 
 
-def classes(weights: dict) -> int:
-    """How many classes a network's weights tell apart: the rows of its only matrix."""
-    return next(len(tensor) for tensor in weights.values() if tensor.ndim == 2)
+def classes(result: dict, weights: dict) -> int:
+    """How many classes a judged network tells apart: its result says so, or, in one that does not
+    yet, the rows of the only matrix of a network of `frlib.models`."""
+    matrices = (len(tensor) for tensor in weights.values() if tensor.ndim == 2)
+    return result["classes"] if "classes" in result else next(matrices)
 
 
 def weights_path(preset: str, label: str, seed: int, folder: Path) -> Path:
@@ -158,4 +161,4 @@ def published_model(preset: str, label: str, folder: str | Path | None = None) -
     about = published_result(preset, label, folder)
     file = weights_path(preset, label, SEED, committed(preset, folder).parent)
     return published.load(f"mine:{about['config']['model']}", file,
-                          classes(models.read_weights(file)))
+                          classes(about, models.read_weights(file)))

@@ -40,6 +40,8 @@ def parse_label(label: str) -> dict:
     values = {"method": method}
     for change in changes:
         key, _, text = change.partition("=")
+        if key in values:
+            raise ValueError(f"label {label!r}: {key} is given twice")
         if key in FIELDS and key not in TRAINING | JUDGING:
             raise ValueError(f"label {label!r}: {key} is no part of a label, give it by itself")
         many = key in FIELDS and isinstance(FIELDS[key].default, tuple)

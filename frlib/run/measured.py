@@ -84,6 +84,8 @@ def made(config: Config, what: str, settings: dict, configs: dict, compute, *, o
                                 f"{config.seed}: train one first")
     if sums is None:
         sums = {label: evaluate_run.trained_checksum(c) for label, c in configs.items()}
+        for c in configs.values():
+            evaluate_run.made_with(open_run(c))
     common = with_data(config, {"settings": settings,
                                 "numerics": {part or what: NUMERICS[part or what]}})
     identity = {**common, "checkpoint_sha256": sums}

@@ -6,6 +6,7 @@ Of this library's code, the versions of `frlib.run.provenance` tell.
 from __future__ import annotations
 
 import ast
+import dataclasses
 import hashlib
 import inspect
 from functools import partial
@@ -14,51 +15,89 @@ from pathlib import Path
 from frlib import evaluate, losses, methods, models
 
 LIBRARY = Path(models.__file__).parent
-PLAIN = (str, int, float, bool, tuple, type(None))
+PLAIN = (str, int, float, bool, type(None))
+LOADED: dict[Path, str] = {}  # files of a reader's, and the text that was loaded
 
 
 def of_training(config) -> str:
     """The checksum of what is a reader's own in a training: its method, network or transform."""
-    method = methods.METHODS[config.trained_as]
-    return checksum(method.attack, method.loss, models.ARCHITECTURES[config.model],
-                    losses.TRANSFORMS[config.fr_transform])
+    return _of(config.trained_as, config.model, config.fr_transform)
+
+
+def _of(*names: str) -> str:
+    """`of_training`, of the names of a method, a network and a transform; "" if one is not known.
+    """
+    used = list(zip((methods.METHODS, models.ARCHITECTURES, losses.TRANSFORMS), names, strict=True))
+    if not all(name in registry for registry, name in used):
+        return ""
+    return checksum(*(registry[name] for registry, name in used if name not in registry.builtin))
 
 
 def of_attacks() -> dict[str, str]:
     """{name: checksum} of the attacks of a reader's own that judge."""
-    found = {name: checksum(attack) for name, attack in evaluate.ATTACKS.items()}
-    return {name: value for name, value in found.items() if value}
+    return {name: checksum(attack) for name, attack in evaluate.ATTACKS.items()
+            if name not in evaluate.ATTACKS.builtin}
 
 
-def checksum(*functions) -> str:
-    """SHA-256 of the code of functions or classes; "" if all are this library's, or an installed
-    package's.
+def edited(result: dict) -> list[str]:
+    """Which of a reader's own code behind a result is not as it was, as far as it is loaded."""
+    before, now = result.get("own_code", {}), of_attacks()
+    found = [f"your attack {name!r} has changed" for name in before.keys() & now.keys()
+             if before[name] != now[name]]
+    trained, config = result.get("trained_by"), result.get("config", {})
+    if trained:
+        method, _ = methods.readings().get(config.get("method"), ("", ""))
+        today = _of(method, config.get("model"), config.get("fr_transform", "class"))
+        found += ["your own code of its training has changed"] * (today not in ("", trained))
+    return found
+
+
+def loaded(file: Path) -> None:
+    """Take down the text of a file that is about to be imported, and of those that it imports."""
+    LOADED.update(_with_imports(file, {}))
+
+
+def checksum(*entries) -> str:
+    """SHA-256 of the code of registered entries, as functions, classes or methods; "" for none.
 
     That is the whole file that defines one, with the files beside it that it imports, or in a
-    notebook, which has none, its own lines; and the plain arguments of a `functools.partial`.
+    notebook, which has none, its own lines; of a function of this library, or of an installed
+    package, its name; and the arguments of a `functools.partial`. ValueError for a plugin's file
+    that was edited since it was loaded, since the code that runs is not the file's.
     """
-    parts = [part for function in functions for part in _code(function)]
+    parts = [part for entry in entries for part in _code(entry)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest() if parts else ""
 
 
-def _code(function) -> list[str]:
-    given = []
-    while isinstance(function, partial):
-        given += [value for value in (*function.args, *sorted(function.keywords.items()))
-                  if isinstance(value, PLAIN)]
-        function = function.func
-    function = inspect.unwrap(function)
-    if not (inspect.isroutine(function) or inspect.isclass(function)):
-        function = type(function)
+def _code(entry) -> list[str]:
+    if isinstance(entry, PLAIN):
+        return [repr(entry)]
+    if isinstance(entry, list | tuple):
+        return [part for one in entry for part in _code(one)]
+    if isinstance(entry, partial):
+        return _code((entry.func, *entry.args, *sorted(entry.keywords.items())))
+    if isinstance(entry, methods.Method):
+        return _code([getattr(entry, field.name) for field in dataclasses.fields(entry)])
+    entry = inspect.unwrap(entry) if callable(entry) else entry
+    if not (inspect.isroutine(entry) or inspect.isclass(entry)):
+        entry = type(entry)
     try:
-        file = Path(inspect.getsourcefile(function) or "")
+        file = Path(inspect.getsourcefile(entry) or "")
         if file.is_relative_to(LIBRARY) or "site-packages" in file.parts:
-            return []
-        code = "\n".join(_with_imports(file, {}).values()) if file.is_file() \
-            else inspect.getsource(function)
+            return [f"{entry.__module__}.{entry.__qualname__}"]
+        return list(_unedited(file).values()) if file.is_file() else [inspect.getsource(entry)]
     except (OSError, TypeError):  # written in C, or typed at a prompt
-        return []
-    return [code, repr(given)]
+        return [entry.__qualname__]
+
+
+def _unedited(file: Path) -> dict[Path, str]:
+    """`_with_imports`; ValueError where one of the files is not as it was loaded."""
+    texts = _with_imports(file, {})
+    for one, text in texts.items():
+        if LOADED.get(one, text) != text:
+            raise ValueError(f"{one} was edited after it was loaded, and what runs here is the "
+                             "code of before: restart the kernel")
+    return texts
 
 
 def _with_imports(file: Path, found: dict[Path, str]) -> dict[Path, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from frlib.run import plain_yaml
+from frlib.run import own_code, plain_yaml
 from frlib.run.labels import check_with_labels
 from frlib.run.places import project_root, resolve
 from frlib.run.settings import SHOWN, Settings
@@ -117,6 +117,7 @@ def load_plugin(path: str | Path | None) -> None:
 
 @functools.cache
 def _import(path: Path) -> None:
+    own_code.loaded(path)
     spec = importlib.util.spec_from_file_location(f"frlib_plugin_{path.stem}", path)
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     try:

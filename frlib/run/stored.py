@@ -9,6 +9,7 @@ import logging
 from pathlib import Path
 
 from frlib import data
+from frlib.run import own_code
 from frlib.run.config import Config
 from frlib.run.files import file_checksum, read_json
 from frlib.run.places import resolve
@@ -38,10 +39,7 @@ def stored(path: Path, identity: dict) -> dict | None:
         raise FileExistsError(f"{path} exists and differs in {', '.join(differing)}; results "
                               "are never overwritten: move it aside with --redo, or choose "
                               "another runs_dir")
-    before, now = found.get("own_code", {}), identity.get("own_code", {})
-    edited = [f"your attack {name!r} has changed" for name in before.keys() & now.keys()
-              if before[name] != now[name]]
-    if reasons := stale(found) + edited:
+    if reasons := stale(found) + own_code.edited(found):
         log.warning("%s: today's code gives other numbers (%s); --redo computes it again", path,
                     "; ".join(reasons))
     return found
