@@ -7,6 +7,7 @@ from pathlib import Path
 from frlib.publish import plots
 from frlib.publish.book_tables import (
     FOLLOW_UP,
+    READINGS,
     ablations,
     follow_up,
     needed,
@@ -31,7 +32,6 @@ from frlib.run.presets import shipped
 PAPER = (paper_table1, paper_table2)  # pages that need no result
 SCALED = (table1, table2)  # largest scale first
 CHOICES = "small"  # the preset of PUBLISHED at which the open choices were tried one by one
-TRIED = (readings, ablations)  # a table of that preset below the page's own
 WIDER = "resnet18"  # a preset that has a Table 2 of its own and decides no claim
 OURS = (badge, headline, verdicts, claims, table1, table2, readings, ablations, settings, costs,
         provenance)
@@ -73,9 +73,11 @@ def write_pages(out: str | Path, preset: str, *folders: str | Path) -> None:
             return "".join(badge(*each) for each in {**shown, preset: results}.items())
         if make in SCALED:
             return make(preset, results, larger)
-        if make in TRIED:
-            own, name = make(preset, results), f"{make.__name__}-{CHOICES}"
-            return f"{own}\n{make(CHOICES, choices, name)}" if choices else own
+        if make is readings:  # of a preset that has them all
+            whole = not choices or all(label in results for label in READINGS)
+            return readings(preset, results) if whole else readings(CHOICES, choices)
+        if make is ablations:
+            return ablations({preset: results} | ({CHOICES: choices} if choices else {}))
         if make in (settings, costs, provenance):
             return make(preset, results, beside)
         return make(preset, results, with_apart)

@@ -200,7 +200,7 @@ def title_of(metric: str) -> str:
     return paper()["table2"]["column_titles"][metric]
 
 
-def readings(preset: str, results: dict, name: str = "readings") -> str:
+def readings(preset: str, results: dict) -> str:
     """The two readings of the transform beside plain AT: accuracy in %, and the loss term."""
     heads = comparison.columns({label: results.get(label, {}) for label in READINGS}, EFFECTS)
     rows = []
@@ -212,7 +212,7 @@ def readings(preset: str, results: dict, name: str = "readings") -> str:
         rows.append([title, *(_cell(view, label, "scores", c) for c, view in heads.values()),
                      f"{np.mean(terms):.3g}" if terms else NONE if last else NOT_RUN])
     return myst_table(
-        preset, name, "The two readings of the transform: accuracy in %, and the mean of the "
+        preset, "readings", "The two readings of the transform: accuracy in %, and the mean of the "
         "FR term (before λ) over the last epoch of training, on another scale in each reading. "
         + setting_of(preset, results),
         ["Method, reading", *heads, "FR term"], rows)
@@ -225,21 +225,30 @@ def needed(results: dict) -> dict:
     return {label: seeds for label, seeds in results.items() if label in shown}
 
 
-def ablations(preset: str, results: dict, name: str = "ablations") -> str:
-    """The open details that a setting changes, and what the other reading does, in points."""
+def ablations(collected: dict[str, dict]) -> str:
+    """The open details that a setting changes, and what the other reading does, in points.
+
+    collected: {preset: results}, the page's own preset first. A detail has a row for each preset
+    that tried it, or one that says "not run".
+    """
     rows = []
     for entry in [entry for entry in paper()["open_details"] if "run" in entry]:
         run = f"`{entry['run']}`" + ", last checkpoint" * (entry.get("scores") == "last")
-        found = [effect(entry, results, metric) for metric in EFFECTS]
-        rows.append([entry["detail"], entry["ours"], f"{entry['other']} ({run})",
-                     *(points(c["left"] - c["right"], *c["interval"]) if c else NOT_RUN
-                       for c in found)])
+        told = [entry["detail"], entry["ours"], f"{entry['other']} ({run})"]
+        found = {preset: [effect(entry, results, metric) for metric in EFFECTS]
+                 for preset, results in collected.items()}
+        tried = {preset: changes for preset, changes in found.items() if any(changes)}
+        for preset, changes in tried.items() or [(NONE, [None] * len(EFFECTS))]:
+            rows.append([*told, preset, *(points(*in_points(c)[:3]) if c else NOT_RUN
+                                          for c in changes)])
+            told = ["", "", ""]
+    settings = " ".join(setting_of(*each) for each in collected.items())
     return myst_table(
-        preset, name, "Open details that a setting changes: what the other reading does "
-        "against ours, in points of accuracy, with the 95 % interval of the paired difference. "
-        + setting_of(preset, results),
-        ["Detail", "Ours", "Other reading (run)", *map(title_of, EFFECTS)], rows, "ledger",
-        "15 16 25 11 11 11 11")
+        next(iter(collected)), "ablations", "Open details that a setting changes: what the other "
+        "reading does against ours, in points of accuracy, with the 95 % interval of the paired "
+        f"difference. {settings}",
+        ["Detail", "Ours", "Other reading (run)", "Preset", *map(title_of, EFFECTS)], rows,
+        "ledger", "14 14 22 8 11 11 10 10")
 
 
 def effects(results: dict, *own: str) -> dict[str, dict[str, tuple]]:
