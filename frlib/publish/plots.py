@@ -451,7 +451,8 @@ def frontier(panels, *, title=None, mark=None) -> Figure:
     _need(panels)
     names = list(dict.fromkeys(name for groups in panels.values() for name in groups))
     families = list(dict.fromkeys(name.replace("-SWA", "") for name in names))
-    many = [*MARKERS, *"<>*pdhH8"]
+    four_pointed, six_pointed = (4, 1, 0), (6, 1, 0)
+    many = [*MARKERS, *"<>*pd", four_pointed, six_pointed, "h"]
     looks = {name: {"markersize": 6, "ls": DASHES[families.index(family) % len(DASHES)],
                     "color": [*COLORS, "#8C564B"][families.index(family) % 8],
                     "marker": many[index % len(many)]}
@@ -479,7 +480,9 @@ def frontier(panels, *, title=None, mark=None) -> Figure:
         for label in list(dict.fromkeys(label for group in hollow.values() for label in group))[:1]:
             ax.set_title(label.removeprefix("hollow: "), fontsize=10)
     axes[-1, 0].set_xlabel("clean accuracy (%)")
-    shown = {name: Line2D([], [], **look) for name, look in looks.items()}
+    joined = {name for side in sides[0] for name, points in side.items() if len(points) > 1}
+    shown = {name: Line2D([], [], **{**look, "ls": look["ls"] if name in joined else ""})
+             for name, look in looks.items()}
     _legend(axes[-1, 0], shown, whole=True)
     fig.draw_without_rendering()  # so that the panels stand where they will
     for groups, ax in zip(sides[0], axes[:, 0], strict=True):
