@@ -91,5 +91,5 @@ def of_one_experiment(results: dict, preset: Config | None = None) -> None:
         but = changed(label, decided.get("recipe") == "official")
         found.append((name, {k: v for k, v in decided.items() if k not in but}))
     agree(found, "what is not of this preset belongs elsewhere: give one of the two presets "
-                 "another name, or move its results away; where your own code has changed, make the "
+                 "another name, or move its results away; if your own code has changed, make the "
                  "older ones again with --redo")
