@@ -23,7 +23,9 @@ OUTSIDE = {  # what the science and the bottom of run may use beyond the standar
     "fast": {"torch"},
     "attacks": {"torch"}, "spectral": {"torch"}, "averaging": {"torch"},
     "run.cost": {"psutil", "torch"}, "run.distributed": {"torch"}, "run.published": {"torch"},
-    "publish.plots": {"numpy", "matplotlib"}, "losses": {"torch"}, "run.provenance": {"torch"},
+    **{f"publish.plots_{kind}": {"numpy", "matplotlib"}
+       for kind in ("common", "compared", "spectral", "training")},
+    "publish.plots": set(), "losses": {"torch"}, "run.provenance": {"torch"},
     "evaluate": {"torch", "tqdm", "pyautoattack"}, "run.folder": {"torch"},
     "train": {"torch"}, "methods": {"torch"}, "registry": set(), "schedule": set(),
 }
