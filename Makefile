@@ -1,7 +1,7 @@
 # make book | test | site | pdf | small | mini | ablations | resnet18 | paper | publish
 # make overfit | cifar100-subset | tiny-imagenet-40 | test-gpu | test-slow | test-oldest | clean
 # REDO=1 with a preset: train and judge all again; what was there is moved aside and kept
-# LOCKED=1 with any of them: the exact releases of constraints.txt, behind the committed results
+# LOCKED=1 with any of them: the exact releases of constraints.txt, behind most committed results
 PYTHON ?= python3
 DATA ?= data
 JOBS ?= 2

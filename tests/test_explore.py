@@ -131,7 +131,7 @@ def test_words_come_from_the_numbers(tiny):
     assert "true class is cat" in words and "attacked, it is read as dog" in words
     assert "filter" not in words and "filter" in one_image.sentence(found, ("cat", "dog"))
     flags = {"at": torch.tensor([[True, True, False], [True, False, False]])}
-    assert one_image.counted(flags, "a / b") == "Of 3 images read right, a / b: at 2 / 1."
+    assert one_image.counted(flags, "a / b") == "Images read right, of 3, a / b: at 2 / 1."
 
 
 def test_another_filter_leaves_the_attack_as_it_is(tiny):
@@ -313,7 +313,7 @@ def test_the_page_holds_frames_and_no_widget(runs, tmp_path, monkeypatch):
     assert WIDGET not in kinds and "VBox" not in text and "interactive(" not in text
     assert "networks: own runs of preset smoke; images: test images of digits" in text
     assert text.count("<img ") == 12 and "smoke preset" in text
-    assert re.search(r"Of 40 images read right, clean / under PGD-20 at eps 16/255: natural \d+ / ",
+    assert re.search(r"Images read right, of 40, clean / under PGD-20 at eps 16/255: natural \d+",
                      text)
 
 

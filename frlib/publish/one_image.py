@@ -89,7 +89,7 @@ def counted(flags: dict, what: str) -> str:
     total = len(next(iter(flags.values()))[0])
     each = ", ".join(f"{name} {' / '.join(str(int(right.sum())) for right in found)}"
                      for name, found in flags.items())
-    return f"Of {total} images read right, {what}: {each}."
+    return f"Images read right, of {total}, {what}: {each}."
 
 
 def telling(models: dict, x, y, flags: dict, *, wanted=None, **setting) -> int:

@@ -98,7 +98,7 @@ def runs(preset: str, results: dict, name: str = "provenance") -> str:
 
 
 def _row(preset, label, seed, result) -> list:
-    made = _made(result)
+    made = _made(result)  # of the training, then of the judging
     last = made[-1] if made else {}
     seconds, state = _seconds(result), "; ".join(stale(result)) or "as now"
     took = [NONE if seconds.get(part) is None else duration(seconds[part])
@@ -106,8 +106,10 @@ def _row(preset, label, seed, result) -> list:
     took.insert(1, result.get("update_precision") or NONE)
     return [f'<a href="{address(preset, label, seed)}">{escaped(label)}</a>', seed, state, *took,
             len(result.get("warnings", [])), last.get("date", NONE)[:10],
-            _unique(map(_commit, made)) or NONE, last.get("versions", {}).get("torch", NONE),
-            last.get("threads", NONE), escaped(last.get("device", NONE))]
+            _unique(map(_commit, made)) or NONE,
+            _unique(part.get("versions", {}).get("torch", NONE) for part in made) or NONE,
+            _unique(str(part.get("threads") or "all") for part in made) or NONE,
+            escaped(_unique(part.get("device", NONE) for part in made) or NONE)]
 
 
 def costs(preset: str, results: dict, larger: dict | None = None) -> str:
@@ -150,7 +152,7 @@ def preset_costs(collected: dict) -> str:
     return myst_table(
         None, "preset-costs", "Hours of computing behind the results of each preset, added up from "
         "their files. Where results are missing, the whole preset costs more.",
-        ["Preset", "Results", "Training, h", "Judging, h", "Of both on a GPU, h"], rows)
+        ["Preset", "Results", "Training, h", "Judging, h", "Both, on a GPU, h"], rows)
 
 
 def _hours(seconds: list[float]) -> str:
