@@ -400,7 +400,7 @@ def test_other_images_or_another_radius_are_no_evidence(good, part, key, value, 
     with pytest.raises(ValueError, match=f"{said} = .*for C6"):
         claims.verdict(STATEMENTS["C6"], good)
     with pytest.raises(ValueError, match=f"{said} = .*for The DFT"):
-        book_tables.ablations({"mini": good})
+        book_tables.ablations("mini", good)
     good["at"][0][part][key] = value
     assert claims.verdict(STATEMENTS["C6"], good) == "reproduced"
 
@@ -589,10 +589,10 @@ def ablated(good):
 
 
 def test_an_open_detail_is_worth_the_paired_difference_to_its_base(good):
-    _, *table = cells(book_tables.ablations({"mini": ablated(good)}))
+    _, *table = cells(book_tables.ablations("mini", ablated(good)))
     body = {re.search(r"\((.*)\)$", row[2])[1]: row[4:] for row in table}
     assert {row[3] for row in table} == {"mini", "—"}
-    both = cells(book_tables.ablations({"mini": good, "small": good}))[1:3]
+    both = cells(book_tables.ablations("mini", good, {"small": good}))[1:3]
     assert [row[3] for row in both] == ["mini", "small"] and both[1][:3] == ["", "", ""]
     low, high = (100 * end for end in statistics.paired_interval([1] * 4 + [0] * 196))
     row = body["`at-fr@fr_transform=batch-class`"]
@@ -606,7 +606,7 @@ def test_an_open_detail_is_worth_the_paired_difference_to_its_base(good):
     difference, low, high, p = found["at-fr@fr_transform=batch-class"]["AutoAttack"]
     assert difference == pytest.approx(-10) and low < -10 < high and p < 0.05
     assert set(found["at, last checkpoint"]) == {"Clean", "PGD-20"}
-    assert book_tables.effects({}) == {} and len(cells(book_tables.ablations({"mini": {}}))) \
+    assert book_tables.effects({}) == {} and len(cells(book_tables.ablations("mini", {}))) \
         == 1 + sum("run" in entry for entry in claims.paper()["open_details"])
 
 

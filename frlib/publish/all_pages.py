@@ -77,7 +77,7 @@ def write_pages(out: str | Path, preset: str, *folders: str | Path) -> None:
             whole = not choices or all(label in results for label in READINGS)
             return readings(preset, results) if whole else readings(CHOICES, choices)
         if make is ablations:
-            return ablations({preset: results} | ({CHOICES: choices} if choices else {}))
+            return ablations(preset, results, {CHOICES: choices} if choices else None)
         if make in (settings, costs, provenance):
             return make(preset, results, beside)
         return make(preset, results, with_apart)

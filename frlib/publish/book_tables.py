@@ -225,26 +225,26 @@ def needed(results: dict) -> dict:
     return {label: seeds for label, seeds in results.items() if label in shown}
 
 
-def ablations(collected: dict[str, dict]) -> str:
+def ablations(preset: str, results: dict, beside: dict | None = None) -> str:
     """The open details that a setting changes, and what the other reading does, in points.
 
-    collected: {preset: results}, the page's own preset first. A detail has a row for each preset
-    that tried it, or one that says "not run".
+    beside: other presets, {preset: results}. A detail has a row for each preset that tried it, or
+    one that says "not run".
     """
-    rows = []
+    rows, collected = [], {preset: results, **(beside or {})}
     for entry in [entry for entry in paper()["open_details"] if "run" in entry]:
         run = f"`{entry['run']}`" + ", last checkpoint" * (entry.get("scores") == "last")
         told = [entry["detail"], entry["ours"], f"{entry['other']} ({run})"]
-        found = {preset: [effect(entry, results, metric) for metric in EFFECTS]
-                 for preset, results in collected.items()}
-        tried = {preset: changes for preset, changes in found.items() if any(changes)}
-        for preset, changes in tried.items() or [(NONE, [None] * len(EFFECTS))]:
-            rows.append([*told, preset, *(points(*in_points(c)[:3]) if c else NOT_RUN
+        found = {name: [effect(entry, there, metric) for metric in EFFECTS]
+                 for name, there in collected.items()}
+        tried = {name: changes for name, changes in found.items() if any(changes)}
+        for name, changes in tried.items() or [(NONE, [None] * len(EFFECTS))]:
+            rows.append([*told, name, *(points(*in_points(c)[:3]) if c else NOT_RUN
                                           for c in changes)])
             told = ["", "", ""]
     settings = " ".join(setting_of(*each) for each in collected.items())
     return myst_table(
-        next(iter(collected)), "ablations", "Open details that a setting changes: what the other "
+        preset, "ablations", "Open details that a setting changes: what the other "
         "reading does against ours, in points of accuracy, with the 95 % interval of the paired "
         f"difference. {settings}",
         ["Detail", "Ours", "Other reading (run)", "Preset", *map(title_of, EFFECTS)], rows,
