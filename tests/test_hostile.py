@@ -397,6 +397,7 @@ WRONG = {
     "config": json.dumps(result(config=[])), "model": json.dumps(result(config={"model": 18})),
     "long text": json.dumps(result(config={"model": "x" * 100_000})),
     "test data": json.dumps(result(data={"test": [1]})),
+    "own code": json.dumps(result(own_code=["x"])), "trained by": json.dumps(result(trained_by=3)),
     "another content": json.dumps(result(sha256="0" * 64)),
     "a label": json.dumps(result(radial={"**at**": [1.0]})),
     "an attack": json.dumps(result(scores={"<b>": score()})),

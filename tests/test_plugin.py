@@ -115,7 +115,7 @@ def test_parts_of_the_library_that_a_reader_puts_together_have_a_checksum():
                                                methods.cross_entropy, **flags), replace=True)
         models.register("own-net", partial(models.ResNet, models.BasicBlock, blocks, 8),
                         replace=True)
-        attack = partial(attacks.pgd, steps=steps, loss=losses.cross_entropy)
+        attack = partial(attacks.pgd, steps=steps, loss=losses.cross_entropy, more={"a": [1]})
         evaluate.register_attack("own", attack, replace=True)
         settings = config.load("smoke", method="own", model="own-net")
         return own_code.of_training(settings), own_code.of_attacks()["own"]

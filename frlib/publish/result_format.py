@@ -66,7 +66,7 @@ SHAPE = {  # as far as pages read it; other keys may hold anything
     "history": [{...: a_number}],
     "config": {"model": a_name, "dataset": a_name, "eps": a_number, "judge_eps": a_number},
     "data": {"test": a_text}, "checkpoint": a_text, "checkpoint_sha256": a_text,
-    "seed": a_number, "warnings": [a_text],
+    "seed": a_number, "warnings": [a_text], "own_code": {...: a_text}, "trained_by": a_text,
     "provenance": MADE, "train_provenance": MADE, "table1": {...: a_table}, "full_scale": a_table,
     **dict.fromkeys(("roughness", "seconds", "zero_gradient", "published", "kernels", "spectra",
                      "radial"), numbers_alone)}

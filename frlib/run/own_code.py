@@ -74,6 +74,8 @@ def _code(entry) -> list[str]:
         return [repr(entry)]
     if isinstance(entry, list | tuple):
         return [part for one in entry for part in _code(one)]
+    if isinstance(entry, dict):
+        return _code(list(entry.items()))
     if isinstance(entry, partial):
         return _code((entry.func, *entry.args, *sorted(entry.keywords.items())))
     if isinstance(entry, methods.Method):
