@@ -313,8 +313,8 @@ def test_the_page_holds_frames_and_no_widget(runs, tmp_path, monkeypatch):
     assert WIDGET not in kinds and "VBox" not in text and "interactive(" not in text
     assert "networks: own runs of preset smoke; images: test images of digits" in text
     assert text.count("<img ") == 12 and "smoke preset" in text
-    assert re.search(r"Images read right, of 40, clean / under PGD-20 at eps 16/255: natural \d+",
-                     text)
+    assert re.search(r"Images read right, of 40, clean / under PGD-20 at eps 16/255: "
+                     r"natural \d+ / ", text)
 
 
 @quiet

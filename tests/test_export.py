@@ -49,6 +49,14 @@ def test_an_exported_run_loads_as_any_published_network(judged, tmp_path, label,
     assert {tensor.dtype for tensor in plain.values()} == {torch.float32}
 
 
+def test_results_of_what_the_preset_was_before_are_not_published(judged, own_root, capsys):
+    write_preset(own_root, "weighed", **{**SETTINGS, "lr": 0.05})
+    assert main(["publish", "--preset", "weighed.yaml", "--runs-dir", judged.runs_dir]) == 1
+    write_preset(own_root, "weighed", **SETTINGS)
+    assert "are of two experiments: lr = " in capsys.readouterr().err
+    assert not (own_root / "results" / "weighed").exists()
+
+
 @pytest.mark.parametrize("changes", [{"eps": "2/255"}, {"model": "resnet8-32"}])
 def test_what_the_preset_became_since_is_not_exported(judged, own_root, tmp_path, changes):
     write_preset(own_root, "weighed", **{**SETTINGS, **changes})
