@@ -11,7 +11,7 @@ import torch
 
 from frlib import attacks, data, evaluate, models, train
 from frlib.publish import curves_tables, speed_tables
-from frlib.run import config
+from frlib.run import config, evaluate_run, folder, training
 from frlib.run.files import file_checksum, read_json, unpack_flags, write_json
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
@@ -344,3 +344,29 @@ def test_autoattack_takes_the_images_that_follow_and_keeps_what_it_made(tmp_path
         with pytest.raises(SystemExit):
             autoattack.main([*arguments, "--images", wrong])
         assert says in capsys.readouterr().err
+
+
+def test_autoattack_on_more_images_of_a_run(tmp_path, capsys):
+    """A finished run's network is attacked; what is not finished, or of no run, is refused."""
+    (tmp_path / "tiny.yaml").write_text(TINY.replace("swa_start: 1", "model: resnet8-16, aa_images: 2"))
+    tiny, runs = str(tmp_path / "tiny.yaml"), str(tmp_path / "runs")
+    arguments = ["at", "--preset", tiny, "--images", "3", "--out", str(tmp_path / "out.json")]
+    with pytest.raises(SystemExit):
+        autoattack.main([*arguments, "--seed", "1"])
+    assert "give --runs-dir" in capsys.readouterr().err
+    arguments += ["--runs-dir", runs, "--seed", "1"]
+    with pytest.raises(SystemExit):
+        autoattack.main(arguments)
+    assert "train at first" in capsys.readouterr().err
+    run = config.load(tiny, runs_dir=runs, seed=1).sibling("at")
+    training.train(run)
+    assert autoattack.main(arguments) == 0
+    found = read_json(tmp_path / "out.json")
+    network = evaluate_run.load_model(folder.open_run(run), "best")
+    test = data.load("digits", "", "test")
+    right = network(test.x[2:5]).argmax(1) == test.labels[2:5]
+    stored = found["networks"]["at"]
+    assert found["seed"] == 1 and stored["stages"]["clean"] == int(right.sum())
+    assert stored["train_provenance"]["commit"] and stored["total"] == 3
+    with pytest.raises(SystemExit):
+        autoattack.main([*arguments[:-1], "2"])
