@@ -69,8 +69,10 @@ def main(arguments: list[str] | None = None) -> int:
     for label, (about, network) in opened.items():
         if found["networks"].get(label, {}).get("checkpoint_sha256") != about["checkpoint_sha256"]:
             state = resolve(preset.runs_dir) / "autoattack" / f"{preset.preset_name}{of}" / label
-            found["networks"][label] = {**about, **attacked(
-                network, test.x[chosen], test.labels[chosen], preset, state)}
+            held = attacked(network, test.x[chosen], test.labels[chosen], preset, state)
+            if out.is_file():
+                found = read_json(out)  # another label may have come in from beside
+            found["networks"][label] = {**about, **held}
             write_json(out, found)
         held = found["networks"][label]
         print(f"{label}: {held['correct']} of {held['total']}")
