@@ -68,7 +68,8 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = slice(preset.aa_images, preset.aa_images + given.images)
     for label, (about, network) in opened.items():
         if found["networks"].get(label, {}).get("checkpoint_sha256") != about["checkpoint_sha256"]:
-            state = resolve(preset.runs_dir) / "autoattack" / f"{preset.preset_name}{of}" / label
+            which = f"{given.images}-{about['checkpoint_sha256'][:12]}"
+            state = resolve(preset.runs_dir) / "autoattack" / preset.preset_name / label / which
             held = attacked(network, test.x[chosen], test.labels[chosen], preset, state)
             if out.is_file():
                 found = read_json(out)  # another label may have come in from beside

@@ -38,8 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
             raise ValueError(f"--images {given.images}: must be at least a batch, "
                              f"{preset.batch_size}")
         test = data.load(preset.dataset, resolve(preset.data_root), "test").take(given.images)
-        network, about = opened(preset, given.checkpoint)
-    except (ValueError, OSError) as error:
+        network, about = opened(preset, given.checkpoint, len(test.classes))
+    except (ValueError, RuntimeError, OSError) as error:
         parser.error(str(error))
     found = {"preset": preset.preset_name, **about, "images": given.images,
              "batch": preset.batch_size, **measure(network, test, preset),
@@ -50,7 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def opened(preset: config.Config, checkpoint: Path | None) -> tuple[torch.nn.Module, dict]:
+def opened(preset: config.Config, checkpoint: Path | None,
+           classes: int = 10) -> tuple[torch.nn.Module, dict]:
     """The frozen network of a training of AT, and {"label", "epoch", "checkpoint_sha256"}.
 
     checkpoint: a file of a run's folder; None: the published weights. ValueError for a run that
@@ -67,8 +68,10 @@ def opened(preset: config.Config, checkpoint: Path | None) -> tuple[torch.nn.Mod
     if other:
         raise ValueError(f"{checkpoint} is of a training with another {', '.join(other)} than "
                          f"AT's at preset {preset.preset_name}")
-    model = models.create(preset.model)
-    model.load_state_dict(saved["state_dict"])
+    weights = saved["state_dict"]
+    inside = {key: weights[key].flatten().tolist() for key in ("mean", "std") if key in weights}
+    model = models.create(preset.model, num_classes=classes, **inside)
+    model.load_state_dict(weights)
     return fast.freeze(model.eval()), {
         "label": "at", "epoch": saved.get("state", saved)["epoch"],
         "checkpoint_sha256": file_checksum(checkpoint)}

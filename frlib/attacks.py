@@ -37,9 +37,9 @@ def pgd(model, x: Tensor, y: Tensor, *, eps: float | str, step_size: float | str
     or a function (logits, y) -> (N,). Of several restarts each example keeps its worst: a
     misclassified one before any other, then the highest loss. mode "train" attacks the model with
     batch statistics, whose running averages then move as in any training pass. Raises ValueError
-    for images that are not float NCHW in [0, 1], labels that do not fit, and eps, step_size, steps
-    or restarts out of range. check=False leaves out the look at the values of x and y, for which
-    the CPU must wait for a GPU.
+    for images that are not float NCHW in [0, 1], labels that are not int64 (N,) from 0 (one beyond
+    the model's classes is torch's own error), and eps, step_size, steps or restarts out of range.
+    check=False leaves out the look at the values of x and y, for which the CPU must wait for a GPU.
     """
     eps, step_size = length("eps", eps), length("step_size", step_size)
     _check(x, y, steps, restarts)

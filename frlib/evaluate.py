@@ -54,10 +54,17 @@ def correct(model, x: Tensor, y: Tensor, *, batch_size: int = 250) -> Tensor:
 
 @torch.no_grad()
 def accuracy(model, x: Tensor, y: Tensor, *, batch_size: int = 250) -> float:
-    """Correct over total, in [0, 1].
+    """Correct over total, in [0, 1]. Raises what `number_of_classes` raises."""
+    number_of_classes(model, x, y)
+    return correct(model, x, y, batch_size=batch_size).sum().item() / len(y)
 
-    Raises ValueError for no examples, for labels that are not int64 (N,) class indices, and for
-    images with NaN or infinite pixels: the argmax of their NaN logits would be class 0.
+
+@torch.no_grad()
+def number_of_classes(model, x: Tensor, y: Tensor) -> int:
+    """How many classes a model tells apart that is to be scored on these examples.
+
+    Raises ValueError for no examples, for labels that are not int64 (N,) indices of these classes,
+    and for images with NaN or infinite pixels: the argmax of their NaN logits would be class 0.
     """
     if len(y) == 0:
         raise ValueError("accuracy of no examples is not defined")
@@ -66,12 +73,11 @@ def accuracy(model, x: Tensor, y: Tensor, *, batch_size: int = 250) -> float:
                          f"{tuple(y.shape)}")
     if not x.isfinite().all():
         raise ValueError("images must hold finite numbers, found NaN or infinite pixels")
-    model = freeze(model)
-    classes = model(x[:1]).shape[1]
+    classes = freeze(model)(x[:1]).shape[1]
     if not 0 <= y.min() <= y.max() < classes:
         raise ValueError(f"labels must be class indices from 0 to {classes - 1}, found {y.min()} "
                          f"to {y.max()}")
-    return correct(model, x, y, batch_size=batch_size).sum().item() / len(y)
+    return classes
 
 
 @full_precision()
@@ -159,7 +165,8 @@ def judge(model: nn.Module, x: Tensor, y: Tensor, *, eps: float | str = "8/255",
 
     {"label", "seed", "scores": {"clean" and every attack: {"correct", "total", "flags"}}}.
     autoattack_images: on how many of the first images AutoAttack runs, which takes by far the
-    longest; 0: all, None: not at all. Raises what `accuracy` and `autoattack` raise.
+    longest; 0: all, None: not at all. Raises what `number_of_classes` and `autoattack` raise,
+    before any attack.
     """
     from frlib.run.files import score  # a door: flags are packed as in a result file
 
@@ -167,7 +174,12 @@ def judge(model: nn.Module, x: Tensor, y: Tensor, *, eps: float | str = "8/255",
     if not isinstance(model, nn.Module):
         raise ValueError(f"{type(model).__name__} given: judge takes an nn.Module; a run is judged "
                          "by frlib.run.evaluate_run.judge(config)")
-    accuracy(model, x[:1], y[:1])
+    classes = number_of_classes(model, x, y)
+    if autoattack_images is not None:
+        _check_autoattack(eps, classes)
+        if not 0 <= autoattack_images <= len(y):
+            raise ValueError(f"autoattack_images = {autoattack_images}: must be from 0 to the "
+                             f"{len(y)} images that are there, or None")
     frozen = freeze(model)
     clean = correct(frozen, x, y, batch_size=batch_size)
     flags = {"clean": clean}
@@ -225,6 +237,13 @@ class AutoAttackResult:
     warnings: list[str]
 
 
+def _check_autoattack(eps: float, classes: int) -> None:
+    if not eps:
+        raise ValueError(f"eps = {eps:g}: must be in (0, 1], the units of the images (8/255)")
+    if classes < FEWEST_CLASSES:
+        raise ValueError(f"{classes} classes: AutoAttack needs at least {FEWEST_CLASSES}")
+
+
 @full_precision()
 def autoattack(model, x: Tensor, y: Tensor, *, eps: float | str, batch_size: int, seed: int,
                state_dir: str | Path | None = None) -> AutoAttackResult:
@@ -233,21 +252,16 @@ def autoattack(model, x: Tensor, y: Tensor, *, eps: float | str, batch_size: int
     Its four attacks run in the standard order, each on the survivors of those before. Given a
     `state_dir`, the state is stored there after every batch: an evaluation that was killed goes on
     with the next batch and ends with the same flags, since every batch starts from the same seed.
-    Raises ValueError for inputs out of range, and when state_dir holds another evaluation.
+    Raises ValueError for inputs out of range, what `number_of_classes` raises, and ValueError when
+    state_dir holds another evaluation.
     """
     from pyautoattack import AutoAttack, checks
 
     eps = attacks.length("eps", eps)
-    if not eps:
-        raise ValueError(f"eps = {eps:g}: must be in (0, 1], the units of the images (8/255)")
     if x.dtype != torch.float32 or x.ndim != 4 or not ((x >= 0) & (x <= 1)).all():
         raise ValueError("images must be float32 NCHW in [0, 1], without NaN")
-    if len(x) == 0:
-        raise ValueError("no examples to attack")
-    frozen = freeze(model)
-    classes = frozen(x[:1]).shape[1]
-    if classes < FEWEST_CLASSES:
-        raise ValueError(f"{classes} classes: AutoAttack needs at least {FEWEST_CLASSES}")
+    frozen, classes = freeze(model), number_of_classes(model, x, y)
+    _check_autoattack(eps, classes)
     identity = _identity(model, x, y, eps, batch_size, seed)
     store = Path(state_dir) / "autoattack.pt" if state_dir else None
     state = _read_state(store, identity)

@@ -113,9 +113,10 @@ def epochs(training: Training, train_set: data.Split, curves: dict, settings,
             t.average.update_parameters(t.model)
             if settings.swa_batchnorm == "reestimate":
                 again = torch.Generator(t.generator.device).manual_seed(settings.seed)
-                averaging.reestimate_batchnorm(processes.twin(t.average), (
-                    x for x, _ in data.batches(train_set, settings.batch_size, again,
-                                               flip=settings.flip)))
+                batches = data.batches(train_set, settings.batch_size, again, flip=settings.flip)
+                with evaluate.full_precision():
+                    averaging.reestimate_batchnorm(processes.twin(t.average),
+                                                   (x for x, _ in batches))
             row |= {f"swa_{key}": value for key, value in
                     score(t.average.module, curves, settings, processes).items()}
         t.history.append(row)

@@ -240,6 +240,11 @@ def test_a_training_whose_weights_are_gone_still_has_its_curve(tmp_path, capsys)
     assert row[:2] == ["at", "3"] and row[2].startswith(f"{100 * last['test_clean']:.1f} [")
     assert row[4].startswith(f"{100 * last['swa_test_clean']:.1f} [")
     assert ":name: curves-tiny" in table and "`" not in table.split("\n")[0][3:]  # else no fence
+    content = read_json(tmp_path / "curves.json")
+    content["presets"]["tiny"]["setting"]["curve_images"] = 0  # all of them, however many
+    write_json(tmp_path / "curves.json", content)
+    table = curves_tables.curves(tmp_path)
+    assert rows(table)[1][2] == f"{100 * last['test_clean']:.1f}" and "on all test images" in table
 
 
 @pytest.mark.parametrize(("name", "table", "text", "message"), [
@@ -309,6 +314,9 @@ def test_the_strength_on_a_checkpoint_is_that_of_its_network(about, tmp_path, ca
     x = torch.rand(2, 3, 8, 8)
     assert torch.allclose(network(x), model(x), atol=1e-4)
     assert found == {"label": "at", "epoch": 3, "checkpoint_sha256": file_checksum(file)}
+    inside = models.create("resnet8-16", num_classes=7, mean=(0.5,) * 3, std=(0.2,) * 3).eval()
+    torch.save({"state_dict": inside.state_dict(), **about}, file)
+    assert torch.allclose(strength.opened(preset, file, 7)[0](x), inside(x), atol=1e-4)
     write_json(tmp_path / "config.json", preset.of("at-fr").group("train"))
     for arguments, says in ((["--checkpoint", str(file)], "another method"),
                             (["--checkpoint", str(tmp_path / "gone/last.pt")], "gone/config.json"),
@@ -340,6 +348,13 @@ def test_autoattack_takes_the_images_that_follow_and_keeps_what_it_made(tmp_path
     assert autoattack.main(["at", "at-fr", *arguments]) == 0
     both = read_json(out)["networks"]
     assert list(both) == ["at", "at-fr"] and both["at"] == first["networks"]["at"]
+    monkeypatch.setattr(autoattack.export, "published_result",
+                        lambda preset, label: {"checkpoint_sha256": "trained again"})
+    constant[1].bias.data.zero_()  # other weights, for which the first state is not
+    constant[1].bias.data[labels[1]] = 2.0
+    assert autoattack.main(["at", *arguments]) == 0
+    again = read_json(out)["networks"]
+    assert again["at"]["checkpoint_sha256"] == "trained again" and again["at-fr"] == both["at-fr"]
     for wrong, says in (("4", "another images"), ("0", "must be from 1 to")):
         with pytest.raises(SystemExit):
             autoattack.main([*arguments, "--images", wrong])
@@ -348,7 +363,8 @@ def test_autoattack_takes_the_images_that_follow_and_keeps_what_it_made(tmp_path
 
 def test_autoattack_on_more_images_of_a_run(tmp_path, capsys):
     """A finished run's network is attacked; what is not finished, or of no run, is refused."""
-    (tmp_path / "tiny.yaml").write_text(TINY.replace("swa_start: 1", "model: resnet8-16, aa_images: 2"))
+    small = TINY.replace("swa_start: 1", "model: resnet8-16, aa_images: 2")
+    (tmp_path / "tiny.yaml").write_text(small)
     tiny, runs = str(tmp_path / "tiny.yaml"), str(tmp_path / "runs")
     arguments = ["at", "--preset", tiny, "--images", "3", "--out", str(tmp_path / "out.json")]
     with pytest.raises(SystemExit):

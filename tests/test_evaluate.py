@@ -367,11 +367,26 @@ def test_judge_gives_the_row_of_a_table_for_any_module(tiny):
 @pytest.mark.parametrize(("change", "message"), [
     ({"model": lambda x: x}, "function given: judge takes an nn.Module"),
     ({"eps": 8}, "eps = 8: must be in .*8/255"), ({"eps": "eight"}, "eps = 'eight': must be a num"),
-    ({"y": torch.zeros(2)}, "labels must be int64")])
+    ({"y": torch.zeros(2)}, "labels must be int64"),
+    ({"y": torch.tensor([0])}, "labels must be int64 of shape .2,., not"),
+    ({"y": torch.tensor([0, 2])}, "class indices from 0 to 1, found 0 to 2"),
+    ({"x": torch.tensor([0.5, torch.nan]).expand(4, 2).T.reshape(2, 1, 2, 2)}, "finite numbers"),
+    ({"autoattack_images": 0}, "2 classes: AutoAttack needs at least 4")])
 def test_judge_names_what_is_wrong_at_the_door(tiny, change, message):
     given = {"model": tiny, "x": torch.rand(2, 1, 2, 2), "y": torch.tensor([0, 1]), **change}
     with pytest.raises(ValueError, match=message):
         evaluate.judge(**given)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"autoattack_images": -1}, "autoattack_images = -1: must be from 0 to the 2 images"),
+    ({"autoattack_images": 3}, "autoattack_images = 3"),
+    ({"autoattack_images": 1, "eps": 0}, "eps = 0: must be in .0, 1.")])
+def test_judge_refuses_what_autoattack_cannot_take_before_any_attack(change, message, monkeypatch):
+    monkeypatch.setattr(evaluate, "under_attack", lambda *_, **__: pytest.fail("attacked"))
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 4))
+    with pytest.raises(ValueError, match=message):
+        evaluate.judge(model, torch.rand(2, 1, 2, 2), torch.tensor([0, 1]), **change)
 
 
 @pytest.mark.parametrize("wrong", [lambda x: x + 0.3, lambda x: x - 0.09, lambda x: x * torch.nan])

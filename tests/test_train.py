@@ -214,6 +214,15 @@ def test_the_average_is_the_mean_of_the_weights_from_the_first_drop_on(settings,
                        saved["state_dict"]["bn1.running_mean"])
 
 
+def test_the_averages_batchnorm_is_estimated_without_tf32(settings, monkeypatch):
+    """On a GPU, where float32 convolutions are TF32 unless told otherwise."""
+    allowed = []
+    monkeypatch.setattr(train.averaging, "reestimate_batchnorm",
+                        lambda *_: allowed.append(torch.backends.cudnn.allow_tf32))
+    train.train(settings(swa_batchnorm="reestimate"))
+    assert allowed and not any(allowed)
+
+
 @pytest.mark.parametrize(("epochs", "share", "epoch"), [
     (100, 0.75, 75), (100, 0.29, 29), (4, 0.5, 2), (3, 0.75, 2), (10, 1.0, 9), (10, 0.0, 0)])
 def test_the_average_starts_at_its_share_of_the_epochs(settings, epochs, share, epoch):

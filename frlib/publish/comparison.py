@@ -70,8 +70,9 @@ def beside_averages(labels) -> list[str]:
     return sorted(labels, key=place)
 
 
-def images(results: dict, metric: str) -> int:
-    """On how many first test images every one of these results was put under an attack; 0: none."""
+def common_images(results: dict, metric: str) -> int:
+    """How many first test images every one of these results has under an attack, the least of them;
+    0 where none has it."""
     return min((s["total"] for label in results
                 for s in find(results, label, "scores", metric).values()), default=0)
 
@@ -114,8 +115,8 @@ def columns(results: dict, metrics=None) -> dict[str, tuple[str, dict]]:
     titles = heads(results)
     metrics = metrics or tuple(titles)
     found = {titles[metric]: (metric, results) for metric in metrics}
-    count = images(results, "aa") if "aa" in metrics else 0
-    if not 0 < count < images(results, "clean"):
+    count = common_images(results, "aa") if "aa" in metrics else 0
+    if not 0 < count < common_images(results, "clean"):
         return found
     del found[titles["aa"]]
     same = first_images(results, count)
@@ -247,7 +248,7 @@ def as_csv(results: dict, labels, base: str) -> str:
 def trade_off(results: dict, labels, metric: str = "aa") -> dict:
     """{label: (clean, robust)}, each (share, low, high), of the labels that were run: where they
     stand in `plots.frontier`. Both sides are on the images of the attack."""
-    same = first_images(results, images(results, metric))
+    same = first_images(results, common_images(results, metric))
     found = {label: [accuracy(same, label, name) for name in ("clean", metric)]
              for label in labels}
     return {label: tuple((side["share"], side["low"], side["high"]) for side in sides)

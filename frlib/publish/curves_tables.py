@@ -44,13 +44,18 @@ def _table(preset: str, found: dict, head: list[str]) -> str:
             made.append(run["provenance"])
     where = "; ".join(sorted({f"{m['device']}, torch {m['versions']['torch']}, "
                               f"commit {m['commit'][:7]}" for m in made}))
+    on = f"the first {images:,} test images, in % with 95 % intervals" if images \
+        else "all test images, in %"
     return myst_table(
         None, f"curves-{preset}", f"Preset {preset}: the last of "
-        f"{setting['epochs']} epochs, on the first {images:,} test images, in % with 95 % "
-        f"intervals; without attack and under PGD-{setting['curve_steps']}, the network and the "
-        f"average of its weights. The minutes are beside other trainings. {escaped(where)}.",
+        f"{setting['epochs']} epochs, on {on}; without attack and under "
+        f"PGD-{setting['curve_steps']}, the network and the average of its weights. "
+        f"The minutes are beside other trainings. {escaped(where)}.",
         head, rows)
 
 
 def _accuracy(share: float | None, images: int) -> str:
-    return NONE if share is None else percent(share, *interval(round(share * images), images))
+    """In percent, with its interval where the number of images is known: 0 stands for all."""
+    if share is None or not images:
+        return NONE if share is None else f"{100 * share:.1f}"
+    return percent(share, *interval(round(share * images), images))

@@ -102,7 +102,8 @@ def _published(preset: str, folder: Path) -> Opened | None:
     found = {path.parent.name: read_json(path)["config"]
              for path in folder.glob(f"{preset}/*/seed{export.SEED}.json")
              if export.weights_path(preset, path.parent.name, export.SEED, folder).is_file()}
-    found = {label: about for label, about in found.items() if about["dataset"] == "cifar10"}
+    found = {label: about for label, about in found.items()
+             if about["dataset"] == "cifar10" and split(label)[0] in READ_FROM}  # no plugin's own
     if not found:
         return None
     about = next(iter(found.values()))

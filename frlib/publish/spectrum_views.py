@@ -101,9 +101,9 @@ def panels(results: dict) -> dict:
 
     The lines of equation 2 begin at AT, and at AT-SWA: they are it at a weight of 0.
     """
-    found = {f"{title}, first {comparison.images(results, attack):,} test images":
+    found = {f"{title}, first {comparison.common_images(results, attack):,} test images":
              comparison.frontier(results, attack) for attack, title in titles().items()
-             if comparison.images(results, attack)}
+             if comparison.common_images(results, attack)}
     titled, law = paper()["table2"]["row_titles"], comparison.TRANSFORMS["class"]
     for groups in found.values():
         for plain, regularised in (("at", "at-fr"), ("at-swa", "at-fr-swa")):
@@ -152,7 +152,7 @@ def gap(results: dict, label: str) -> tuple[float, float, float] | None:
 def gap_table(results: dict, labels, preset: str) -> str:
     """PGD-20, C&W and AutoAttack on AutoAttack's images, what the last takes, and the paper's."""
     rows, theirs = [], paper()["table2"]["rows"]
-    count = comparison.images({label: results.get(label, {}) for label in labels}, "aa")
+    count = comparison.common_images({label: results.get(label, {}) for label in labels}, "aa")
     same = comparison.first_images(results, count)
     for label in labels:
         cells = [comparison.accuracy(same, label, attack) for attack in ATTACKS]
@@ -168,7 +168,7 @@ def gap_table(results: dict, labels, preset: str) -> str:
 def gains_table(results: dict, labels, base: str, preset: str) -> str:
     """What each label gains over `base` under each attack, ours and in the paper."""
     rows, theirs = [], paper()["table2"]["rows"]
-    count = comparison.images({label: results.get(label, {}) for label in labels}, "aa")
+    count = comparison.common_images({label: results.get(label, {}) for label in labels}, "aa")
     same = comparison.first_images(results, count)
     for label in labels:
         if label == base:
@@ -198,39 +198,59 @@ def stages_table(results: dict, labels, preset: str) -> str:
         "one before has left."))
 
 
-def more_images_table(results: dict, labels, base: str, preset: str, file: str | Path) -> str:
-    """AutoAttack on the preset's images, on those that follow them, and on all of these: what each
-    label has over `base`, one seed, image by image.
+def more_images_table(results: dict, labels, base: str, preset: str, folder: str | Path) -> str:
+    """AutoAttack on images that no result has: what each label has over `base`, image by image.
 
-    file: of benchmarks/autoattack.py; without it "not run". ValueError where it is of other weights
-    than the results.
+    folder: of the files of benchmarks/autoattack.py. For the published weights the preset's images,
+    those that follow them, and all of these; for runs of another seed those that follow alone.
+    "not run" for weights that are not those of the results, as after a training of one's own.
     """
-    head = ["Test images", short(base)]
+    head = ["Seed", "Test images", short(base)]
     for label in labels:
         head += [short(label), f"minus {short(base)}", "chance"]
-    if not Path(file).is_file():
+    published = Path(folder) / f"autoattack-{preset}.json"
+    if not published.is_file():
         return html_table(preset, head, [[NOT_RUN, *[NONE] * (len(head) - 1)]])
-    made, flags = read_json(Path(file)), {}
-    for label in (base, *labels):
-        of_result, more = results[label][SEED], made["networks"][label]
-        if of_result["checkpoint_sha256"] != more["checkpoint_sha256"]:
-            raise ValueError(f"{file}: {label} is of other weights than its result; make it again")
-        flags[label] = np.concatenate([_flags(of_result["scores"]["aa"]), _flags(more)])
+    made = read_json(published)
     first, total = made["first"], made["first"] + made["images"]
+    flags = {}
+    for label in (base, *labels):
+        of_result, more = results.get(label, {}).get(SEED), made["networks"].get(label)
+        if of_result and more and of_result["checkpoint_sha256"] == more["checkpoint_sha256"]:
+            flags[label] = np.concatenate([_flags(of_result["scores"]["aa"]), _flags(more)])
     rows = []
     for start, end in ((0, first), (first, total), (0, total)):
-        of_base, row = flags[base][start:end], [f"{start + 1:,} to {end:,}"]
-        row.append(percent(of_base.mean(), *interval(of_base.sum(), end - start)))
-        for label in labels:
-            ours = flags[label][start:end]
-            change = ours - of_base
-            row += [percent(ours.mean(), *interval(ours.sum(), end - start)),
-                    points(100 * change.mean(), *(100 * e for e in paired_interval(change))),
-                    chance(sign_flip(change))]
-        rows.append(row)
+        here = {label: held[start:end] for label, held in flags.items()}
+        rows.append([str(SEED), f"{start + 1:,} to {end:,}", *_over(here, labels, base)])
+    for file in sorted(Path(folder).glob(f"autoattack-{preset}-seed*.json")):
+        of_runs = read_json(file)
+        start, end = of_runs["first"], of_runs["first"] + of_runs["images"]
+        here = {label: _flags(score) for label, score in of_runs["networks"].items()}
+        rows.append([str(of_runs["seed"]), f"{start + 1:,} to {end:,}",
+                     *_over(here, labels, base)])
     return html_table(preset, head, rows, caption=(
-        f"AutoAttack on more test images, seed {SEED}: accuracy in %, differences in points, with "
-        "95 % intervals of the paired difference."))
+        "AutoAttack on more test images: accuracy in %, differences in points, with 95 % intervals "
+        "of the paired difference."))
+
+
+def _over(flags: dict, labels, base: str) -> list[str]:
+    """Cells of one row: the accuracy of `base`, then of each label with what it has over `base`.
+
+    flags: {label: int array (N,), 1 where AutoAttack found nothing}; "not run" for a label that is
+    not in it. p is that of the paired permutation test.
+    """
+    if base not in flags:
+        return [NOT_RUN, *[NOT_RUN, NONE, NONE] * len(labels)]
+    cells = [percent(flags[base].mean(), *interval(flags[base].sum(), len(flags[base])))]
+    for label in labels:
+        if label not in flags:
+            cells += [NOT_RUN, NONE, NONE]
+            continue
+        ours, change = flags[label], flags[label] - flags[base]
+        cells += [percent(ours.mean(), *interval(ours.sum(), len(ours))),
+                  points(100 * change.mean(), *(100 * e for e in paired_interval(change))),
+                  chance(sign_flip(change))]
+    return cells
 
 
 # ---- soundness
