@@ -170,7 +170,7 @@ def test_the_spectrum_of_a_perturbation_has_a_scale_of_its_own(tiny):
     assert clean.get_clim() == attacked.get_clim()
     assert added.get_clim()[1] == pytest.approx(added.get_array().max())
     assert {ax.get_xlabel() for ax in figure.axes} >= {"amplitude (log scale)",
-                                                       "of the perturbation"}
+                                                       "perturbation's"}
     figure = one_image.draw(found, ("cat", "dog"), strongest=7.0)
     assert figure.axes[5].get_images()[0].get_clim()[1] == 7
     plain = one_image.draw(found, ("cat", "dog"), columns=one_image.STAGES)

@@ -106,7 +106,7 @@ def test_the_table_holds_every_lens():
     # half-way from chance, 4 of 40, to 36 and to 30 right
     assert list(frequency_views.half_kept(NUMBERS).values()) == [(32, 8), (32, 1), (8, None)]
     text = frequency_views.kept_table(NUMBERS, "mini")
-    assert "<td>natural</td><td>70.0 %</td><td>0.30</td>" in text
+    assert "<td>natural</td><td>70.0 / 100.0 / —</td><td>0.60 / 0.30 / —</td>" in text
 
 
 def test_a_network_that_gets_no_image_right_has_its_numbers_and_tables():

@@ -3,9 +3,11 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
-from frlib import attacks, losses
+from frlib import attacks, losses, spectral
 from frlib.publish import book_tables, claims_tables
 from frlib.publish import notebook_views as views
 from frlib.run import config, files
@@ -57,6 +59,14 @@ def test_tables_of_spectra_hold_what_the_figures_do():
     assert "<td>smoother (p &lt; 0.001)</td><td>alike (p = 1)</td>" in text
     assert "<td>at</td><td>0</td></tr><tr><td>natural</td><td>2</td>" in \
         views.radial_table(figures, "mini")
+
+
+@pytest.mark.parametrize("side", [8, 32, 64])
+def test_white_noise_has_the_rings_of_the_images(side):
+    noise = torch.randn(400, 1, side, side, generator=torch.Generator().manual_seed(0))
+    energy = spectral.radial_energy(noise).numpy()
+    flat = views.flat_radial({"radial": {"at": energy.tolist()}})
+    np.testing.assert_allclose(flat / flat.sum(), energy / energy.sum(), rtol=0.3)
 
 
 def test_the_code_that_a_page_shows_is_what_runs_without_its_docstring():

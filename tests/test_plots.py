@@ -141,6 +141,8 @@ def test_no_filter_stands_at_the_left_and_an_interval_is_as_long_as_given():
 def test_radial_energy_is_shown_as_a_share_without_zeros():
     share = lines_of(plots.radial({"clean": [4.0, 1.0, 0.0]}))["clean"].get_ydata()
     np.testing.assert_allclose(share, [0.8, 0.2, np.nan])
+    lines = lines_of(plots.radial({"clean": [4.0, 1.0, 0.0]}, np.array([1.0, 2.0, 1.0])))
+    np.testing.assert_allclose(lines["white noise"].get_ydata(), [0.25, 0.5, 0.25])
 
 
 @pytest.mark.parametrize("function", [plots.kernels, plots.roughness, plots.spectra, plots.curves,

@@ -59,8 +59,8 @@ def claims_html(preset: str, results: dict, ids, labels: dict | None = None) -> 
         rows += _claims([statement], results)
         if again := released(statement, preset, results, {}):
             rows.append(_as_released(statement, *again, preset, "{}"))
-    return html_table(preset, CLAIMS, rows, classes="claims",
-                      caption=f"Accuracies in %. {setting_of(preset, results)}{told}")
+    return html_table(preset, CLAIMS, rows, classes="claims", caption=(
+        f"Accuracies in % where a row says nothing else. {setting_of(preset, results)}{told}"))
 
 
 def _claims(statements: list[dict], results: dict, form: str = "{}") -> list[list[str]]:

@@ -122,20 +122,23 @@ def summary_table(lens: dict, preset: str) -> str:
     return html_table(preset, head, rows, caption=(
         f"Energy and accuracy in %, {lens['images']} images, energy with 95 % intervals. Weakest "
         "band: where the confined attack breaks the most images, against the band that comes next. "
-        "Rank correlation: of the accuracy that a wave takes with the free attack's energy at its "
-        "frequency. Low-pass and high-pass: the smallest patch of low frequencies that keeps half "
+        "Rank correlation, over the frequencies of the map, of two things: how much accuracy a "
+        "wave takes, and how much energy the free attack has there; +1: it is densest where waves "
+        "hurt most. Low-pass and high-pass: the smallest patch of low frequencies that keeps half "
         "of what the clean accuracy has above chance, the largest that can be taken away."))
 
 
 def kept_table(lens: dict, preset: str) -> str:
     """How well each network's confined attacks kept to their bands and filled the ball, as HTML."""
     rows = []
-    for label, bands in lens["inside"].items():
-        tried = [band for band, values in bands.items() if values]
-        least = [min(np.mean(lens[key][label][band]) for band in tried)
-                 for key in ("inside", "size")] if tried else []
-        rows.append([short(label), *([f"{100 * least[0]:.1f} %", f"{least[1]:.2f}"]
-                                     if tried else [NONE, NONE])])
-    return html_table(preset, ["Network", "energy within the band", "size, of eps"], rows, caption=(
+    for label, inside in lens["inside"].items():
+        size = lens["size"][label]  # nothing where no image was right, and so none attacked
+        kept = [f"{100 * np.mean(of):.1f}" if of else NONE for of in inside.values()]
+        filled = [f"{np.mean(of):.2f}" if of else NONE for of in size.values()]
+        rows.append([short(label), " / ".join(kept), " / ".join(filled)])
+    names = " / ".join(lens["bands"])
+    head = ["Network", f"energy within the band, in %, {names}", f"size, of eps, {names}"]
+    return html_table(preset, head, rows, caption=(
         "Confined attacks after clipping to [0, 1]: share of the energy that is left in the band, "
-        "and root mean square over the radius, mean over images, the least of the bands."))
+        "and root mean square over the radius, mean over images. A larger one is a stronger attack."
+    ))

@@ -11,8 +11,9 @@ import textwrap
 from contextlib import suppress
 
 import numpy as np
+import torch
 
-from frlib import methods
+from frlib import methods, spectral
 from frlib.data import Split
 from frlib.publish import book_tables, claims, comparable, comparison, sources
 from frlib.publish.claims import NOT_RUN, radius
@@ -284,12 +285,22 @@ def roughness_table(figures: dict, preset: str) -> str:
         "Mann–Whitney rank test."))
 
 
+def flat_radial(figures: dict) -> np.ndarray:
+    """White noise's energy by radius, on the rings of the stored ones: of square images, 1-D."""
+    rings = max(map(len, figures["radial"].values()), default=1)
+    side = 2 * round((rings - 1) / 2 ** 0.5)  # the last ring is the corner's, at side / 2 * sqrt(2)
+    impulse = torch.zeros(1, 1, side or 1, side or 1)
+    impulse[..., 0, 0] = 1.0
+    return spectral.radial_energy(impulse).numpy()
+
+
 def radial_table(figures: dict, preset: str) -> str:
     """Within which distance from the zero frequency half of each attack's energy lies, as HTML."""
     rows = []
-    for label, energy in figures["radial"].items():
+    for name, energy in {**{short(label): energy for label, energy in figures["radial"].items()},
+                         "white noise": flat_radial(figures)}.items():
         share = np.cumsum(energy) / (np.sum(energy) or 1.0)
-        rows.append([short(label), int(np.argmax(share >= 0.5))])
+        rows.append([name, int(np.argmax(share >= 0.5))])
     return html_table(preset, ["Network", "half of the energy within"], rows,
                       caption="Distance from the zero frequency in cycles per image.")
 

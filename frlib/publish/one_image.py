@@ -173,7 +173,7 @@ def draw(found: dict, classes, *, columns=PANEL, most=MOST_CLASSES, shares=False
                            orientation="horizontal",
                            ticks=powers[(1.2 * low < powers) & (powers < high / 1.2)])
         bar.ax.minorticks_off()
-        bar.set_label("of the perturbation" if added else "amplitude (log scale)", fontsize=7.5,
+        bar.set_label("perturbation's" if added else "amplitude (log scale)", fontsize=7.5,
                       labelpad=1)
         bar.ax.tick_params(labelsize=7, pad=1)
     _bars(fig.add_axes((1 / width, (height - above - 2.5 - bars) / height, 1 - 1.12 / width,

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from frlib.publish.plots_common import (
     COLORS,
     DASHES,
+    GREY,
     MARKERS,
     bars,
     errorbar,
@@ -149,8 +150,11 @@ def low_pass_accuracy(table, *, title=None, mark=None) -> Figure:
     return finish(fig, title, mark)
 
 
-def radial(energies, *, title=None, mark=None) -> Figure:
-    """Share of the energy by frequency radius; energies: {label: 1-D, from `radial_energy`}."""
+def radial(energies, white=None, *, title=None, mark=None) -> Figure:
+    """Share of the energy by frequency radius; energies: {label: 1-D, from `radial_energy`}.
+
+    white: that of white noise, drawn dashed.
+    """
     need(energies)
     fig, axes = figure(3.5)
     ax = axes[0, 0]
@@ -159,6 +163,8 @@ def radial(energies, *, title=None, mark=None) -> Figure:
         share = energy / (energy.sum() or 1.0)
         ax.semilogy(np.where(share > 0, share, np.nan), label=label, markevery=(index, 4),
                     **look_of(index, index))
+    if white is not None:
+        ax.semilogy(white / white.sum(), color=GREY, ls="--", label="white noise")
     ax.set(xlabel="distance from zero frequency (cycles / image)", ylabel="share of energy")
     legend(ax)
     return finish(fig, title, mark)

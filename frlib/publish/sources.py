@@ -151,7 +151,8 @@ def preset_costs(collected: dict) -> str:
                      *(_hours([spent for _, spent in part]) for part in parts), _hours(gpu)])
     return myst_table(
         None, "preset-costs", "Hours of computing behind the results of each preset, added up from "
-        "their files. Where results are missing, the whole preset costs more.",
+        "their files. The count is of the preset's own list; the hours hold its ablations, too, so "
+        "they do not grow with that count.",
         ["Preset", "Results", "Training, h", "Judging, h", "Both, on a GPU, h"], rows)
 
 
