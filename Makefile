@@ -66,7 +66,7 @@ test-oldest: .venv-oldest/ready  ## the unit tests on the oldest releases that r
 	.venv-oldest/bin/python -m pytest -q
 
 publish: .venv/ready         ## copy the results of PRESET into results/, to be committed
-	$(RUN) frlib publish --preset "$(PRESET)"
+	$(RUN) frlib publish --preset "$(or $(PRESET),$(error name the preset: make publish PRESET=mini))"
 
 # PIP_CONSTRAINT stands above a machine's own pip.conf, which may cap what LOCKED=1 asks for
 .venv/ready: requirements.txt pyproject.toml $(MOVED) $(if $(LOCKED),constraints.txt .venv/locked)

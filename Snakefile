@@ -51,8 +51,9 @@ PYTHON = quote(sys.executable)
 JUPYTER_BOOK = f"{PYTHON} -c 'from jupyter_book.cli.main import main; main()'"
 ON_RESULTS = f"--runs-dir {quote(RUNS)}" + (f" --plugin {quote(PLUGIN)}" if PLUGIN else "")
 COMMON = f"--preset {quote(str(PRESET))} --data-root {quote(str(DATA))} {ON_RESULTS}"
-# not again by a retry: it goes on with what the first attempt has left
-REDO = "$([ {resources.attempt} -gt 1 ] || echo --redo)" if config.get("redo") else ""
+# not again by a retry, if the first attempt came to begin: it goes on with what that has left
+REDO = "$(file={output:q}; [ {resources.attempt} -gt 1 ] && [ -e \"${{file%.json}}.redo\" ] || " \
+    "echo --redo) " if config.get("redo") else ""
 PAPERMILL = (
     "TQDM_DISABLE=1 {PYTHON} -m papermill --no-progress-bar --log-level WARNING {input.notebook} "
     "{output.notebook:q} -r preset {PRESET:q} -r data_root {DATA:q} -r runs_dir {RUNS:q} "

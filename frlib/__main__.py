@@ -23,10 +23,13 @@ from frlib.run import (
     sweep,
     training,
 )
-from frlib.run.files import atomic, read_json, write_json
+from frlib.run.files import atomic, file_checksum, read_json, write_json
 from frlib.run.labels import parse_label
 from frlib.run.places import project_root, resolve
-from frlib.run.presets import load_plugin, refuse_called
+from frlib.run.presets import file_of, load_plugin, refuse_called, shipped
+from frlib.run.settings import refuse_idle
+
+log = logging.getLogger("frlib")
 
 MEASURED = ("figures", "lens", "soundness")
 USED_BY = {  # the steps that an option is for, where these are not all
@@ -47,7 +50,7 @@ def the_parser() -> argparse.ArgumentParser:
                                          "sweep", "report", "export", "publish", "status"))
     parser.add_argument("label", nargs="?", help="the same as --run, as in export at-fr")
     parser.add_argument("--preset", help="a name, or the path of a .yaml file; by "
-                        "default smoke, for status all")
+                        "default smoke, for status all; publish must be told")
     parser.add_argument("--run", help="method[@key=value,...], as at-fr@epochs=3; by default at")
     parser.add_argument("--seed", type=int, help="by default 0")
     parser.add_argument("--data-root", help="folder of the data sets, by default data")
@@ -55,7 +58,8 @@ def the_parser() -> argparse.ArgumentParser:
     parser.add_argument("--plugin", metavar="FILE", help="a Python file of your own "
                         "that registers methods, networks, data sets or attacks")
     parser.add_argument("--out", help="where `report` writes its pages, by default "
-                        "book/generated; where `export` writes a run's weights")
+                        "book/generated; where `export` writes a run's weights; from the "
+                        "project's root")
     parser.add_argument("--vary", action="append", metavar="KEY=VALUE,...",
                         help="sweep: a setting and its values; may be repeated")
     parser.add_argument("--seeds", help="sweep: seeds, as 0,1,2; by default 0")
@@ -64,7 +68,7 @@ def the_parser() -> argparse.ArgumentParser:
     parser.add_argument("--published", action="store_true", help="soundness: of the weights beside "
                         "the committed results, not of this machine's runs")
     parser.add_argument("--redo", action="store_true", help="train, judge or measure anew, also "
-                        "what is finished; what was there is moved aside and kept")
+                        "what is finished; what was there is kept aside")
     return parser
 
 
@@ -85,11 +89,35 @@ def refuse_unused(told: dict) -> None:
 
 
 def settings_of(given: argparse.Namespace) -> config.Config:
-    """What the options stand for; a preset may bring the plugin that its labels need."""
-    preset = given.preset or "smoke"
+    """What the options stand for; a preset may bring the plugin that its labels need.
+
+    ValueError for a setting of --run that decides nothing of its method.
+    """
+    if given.step == "publish" and not given.preset:
+        raise ValueError("publish: name the preset with --preset")
+    preset, label = given.preset or "smoke", given.label or given.run
     refuse_called(preset)
-    return config.load(preset, seed=given.seed, data_root=given.data_root, runs_dir=given.runs_dir,
-                       plugin=given.plugin or None, **parse_label(given.label or given.run))
+    found = config.load(preset, seed=given.seed, data_root=given.data_root, runs_dir=given.runs_dir,
+                        plugin=given.plugin or None, **parse_label(label))
+    refuse_idle(f"--run {label},", parse_label(label), found.method)
+    return found
+
+
+def preset_asked(preset: str, *folders: Path) -> str:
+    """The name of the preset whose results `status` lists, "" for all.
+
+    ValueError for a name that neither the book nor a folder of these results has, FileNotFoundError
+    for a .yaml file that is not there.
+    """
+    if preset.endswith((".yaml", ".yml")):
+        return file_of(preset).stem
+    there = {path.name for folder in folders if folder.is_dir()
+             for path in folder.iterdir() if path.is_dir()}
+    if preset and preset not in {*shipped(), *there}:
+        raise ValueError(f"unknown preset {preset!r}: choose one of "
+                         f"{', '.join(sorted({*shipped(), *there}))}, or give the path of a .yaml "
+                         "file")
+    return preset
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -106,7 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
             from frlib.publish import status  # here and below: training and judging need no pages
 
             folders = resolve(given.runs_dir) / "results", project_root() / "results"
-            found = status.status(*folders, preset=Path(given.preset).stem)
+            found = status.status(*folders, preset=preset_asked(given.preset, *folders))
             print(json.dumps(found, indent=1) if given.json else status.as_text(found))
         elif given.step == "train":
             training.train(settings, redo=given.redo)
@@ -184,14 +212,19 @@ def own_results(base) -> dict[str, dict[int, dict]]:
 
 
 def publish(fresh: Path, committed: Path) -> None:
-    """Copy new results, and weights beside them, among the committed ones.
+    """Copy new results, and the weights beside them that they name, among the committed ones.
 
     FileExistsError for one that is there; that weights are added to a result does not change it.
     """
     files = sorted(fresh.glob("*/seed*.json"))
     if not files:
         raise FileNotFoundError(f"no results under {fresh}")
-    files += sorted(fresh.glob("*/weights-seed*.safetensors"))
+    for file in sorted(fresh.glob("*/weights-seed*.safetensors")):
+        result = file.with_name(f"{file.stem.removeprefix('weights-')}.json")
+        if result in files and read_json(result).get("weights") == file_checksum(file):
+            files.append(file)
+        else:
+            log.warning("%s is left out: %s does not name it", file, result)
     targets = {file: committed / file.relative_to(fresh) for file in files}
     taken = [str(target) for file, target in targets.items()
              if target.exists() and _published(target) != _published(file)]

@@ -97,6 +97,13 @@ def test_an_export_replaces_no_other(judged, tmp_path):
         path.write_bytes(kept)
 
 
+def test_an_export_goes_below_the_root_and_home_is_known(judged, own_root, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for folder_, place in (("given", own_root), ("~/given", tmp_path)):
+        export.export(judged, folder_)
+        assert (place / "given" / "at-seed0.json").is_file()
+
+
 def test_what_cannot_be_exported_is_said(judged, tmp_path):
     with pytest.raises(FileNotFoundError, match="train trades first"):
         export.export(judged.sibling("trades"), tmp_path)

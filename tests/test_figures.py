@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from conftest import write_preset
 from safetensors.torch import save_file
 
 from frlib import attacks, data, evaluate, models, train
@@ -33,7 +34,7 @@ def trained(own_root, tmp_path_factory):
 @pytest.fixture
 def base(trained, tmp_path, monkeypatch):
     """The preset of the two runs, with results of this test's own; nothing slow is computed."""
-    monkeypatch.setattr(figures, "pgd20", lambda model, x, y, config, *attack, **more:
+    monkeypatch.setattr(figures, "attacked_images", lambda model, x, y, config, *attack, **more:
                         (x + config.judge_eps).clamp(max=1))
     images = figures.images
     monkeypatch.setattr(figures, "images", lambda c, count: images(c, min(count, 20)))
@@ -110,6 +111,11 @@ def test_soundness_of_published_weights_needs_no_run(base, tmp_path, measured, m
     test = figures.images(own, 1)
     right = files.score(evaluate.correct(model, test.x, test.labels))
     assert made["radius"]["at"]["0"] == right  # at a radius of 0: without attack
+    with monkeypatch.context() as patch:  # no images, as of a wrong --data-root
+        patch.setattr("frlib.run.measured.images", lambda *_: open(tmp_path / "nowhere"))
+        assert main(["soundness", "--published", "--redo", *where]) == 1
+    path = place / "results/drawn/soundness/seed0.json"
+    assert files.read_json(path) == made and list(path.parent.iterdir()) == [path]
     for other in ({"seed": 1}, {"epochs": 2}):
         with pytest.raises(ValueError, match="published weights are those of seed 0"):
             soundness.soundness(config.load("drawn/drawn.yaml", **other), published=True)
@@ -165,6 +171,35 @@ def test_numbers_of_other_weights_are_refused_and_kept(base, measured, capsys):
     assert aside.read_bytes() == other and measured == 2 * ["natural", "at", "at-swa"]
 
 
+def test_a_redo_that_is_refused_changes_nothing_and_a_killed_one_goes_on(base, measured,
+                                                                         monkeypatch):
+    made, path = figures.figures(base), evaluate_run.result_path(base, "figures")
+    stored, sound = path.read_bytes(), figures.spectral.radial_energy
+    with monkeypatch.context() as patch:
+        patch.setattr(figures, "network", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            figures.figures(base, redo=True)
+    assert figures.figures(base) == made and len(measured) == 3
+    calls = iter([sound])
+    monkeypatch.setattr(figures.spectral, "radial_energy",
+                        lambda change: next(calls, None)(change))  # TypeError at the second network
+    with pytest.raises(TypeError):
+        figures.figures(base, redo=True)
+    assert path.read_bytes() == stored
+    monkeypatch.setattr(figures.spectral, "radial_energy", sound)
+    again = figures.figures(base)
+    assert measured[3:] == ["natural", "at", "at", "at-swa"] and again["radial"] == made["radial"]
+    aside, = path.parent.glob("older-*/seed0.json")
+    assert aside.read_bytes() == stored and figures.figures(base) == again
+
+
+def test_a_network_without_a_first_convolution_is_refused_before_it_is_attacked(base, monkeypatch):
+    monkeypatch.setattr(models, "first_kernels", lambda model: None)
+    monkeypatch.setattr(figures, "attacked_images", lambda *a: pytest.fail("attacked"))
+    with pytest.raises(ValueError, match="natural: chapter 5 shows a first convolution"):
+        figures.figures(base)
+
+
 @pytest.mark.parametrize("what", ALL)
 def test_without_a_run_the_command_says_so(what, capsys, tmp_path):
     assert main([what, "--runs-dir", str(tmp_path)]) == 1
@@ -211,6 +246,19 @@ def test_the_row_at_full_scale_has_as_many_images_as_are_judged(changes, images)
     assert settings["full_scale_images"] == images
 
 
+def test_a_listed_run_that_a_changed_setting_rules_out_is_left_out(own_root, caplog):
+    run = "at-fr@fr_start_epoch=2"
+    preset = write_preset(own_root, "late", runs=["at", run], epochs=3)
+    assert run in evaluate_run.listed(config.load(preset))
+    found = evaluate_run.listed(config.load(preset, epochs=2))
+    assert {label: c.result_label for label, c in found.items()} \
+        == {"at": "at@epochs=2", "at-swa": "at-swa@epochs=2"}
+    assert f"preset late lists {run}, which is left out: fr_start_epoch = 2: a training of 2 " \
+        "epochs would end before it" in caplog.text
+    with pytest.raises(ValueError, match="fr_start_epoch = 2"):  # not so one that is asked for
+        config.load(preset, epochs=2, **config.parse_label(run))
+
+
 def test_the_lens_takes_what_a_preset_has(own_root):
     assert figures.lens_settings(config.load("smoke"))["methods"] == list(figures.LENS)
     rivals = figures.lens_settings(config.load("smoke", runs=["trades", "mart@beta=1.0"]))
@@ -250,7 +298,7 @@ def test_the_attack_is_pgd_from_one_seed_on():
     generator = torch.Generator().manual_seed(3)
     expected = [attacks.pgd(model, bx, by, eps=0.1, step_size=0.025, steps=20, generator=generator)
                 for bx, by in zip(x.split(2), y.split(2), strict=True)]
-    assert torch.equal(figures.pgd20(model, x, y, settings), torch.cat(expected))
+    assert torch.equal(figures.attacked_images(model, x, y, settings), torch.cat(expected))
 
 
 def test_white_noise_is_as_dense_everywhere():

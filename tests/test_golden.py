@@ -67,7 +67,7 @@ def drawn(name):
     model, x, split = network()
     x, y, model = x[:8], split.labels[:8], fast.freeze(model)
     settings = config.load("smoke")
-    adv = figures.pgd20(model, x, y, settings)
+    adv = figures.attacked_images(model, x, y, settings)
     if name == "figures":
         radial = spectral.radial_energy(adv - x)
         radii = torch.arange(len(radial))

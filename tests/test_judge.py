@@ -245,6 +245,44 @@ def test_a_result_of_other_numerics_stays_until_it_is_redone(settings, monkeypat
     assert old.read_bytes() == stored
 
 
+@pytest.mark.parametrize("module, name", [(evaluate_run, "device_for_work"), (data, "load"),
+                                          (evaluate_run, "load_model")])
+def test_a_redo_that_is_refused_leaves_result_and_scores_in_their_place(settings, monkeypatch,
+                                                                        module, name):
+    first, path = evaluate_run.judge(settings()), evaluate_run.result_path(settings())
+    scores, = folder.open_run(settings()).dir.rglob("judge/*/scores.json")
+    stored = path.read_bytes(), scores.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, lambda *a, **k: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            evaluate_run.judge(settings(), redo=True)
+    assert (path.read_bytes(), scores.read_bytes()) == stored
+    assert evaluate_run.judge(settings()) == first and list(path.parent.iterdir()) == [path]
+
+
+def test_a_killed_redo_goes_on_without_it_and_keeps_what_was_there(settings, monkeypatch):
+    evaluate_run.judge(settings())
+    path = evaluate_run.result_path(settings())
+    stored, judged = path.read_bytes(), []
+    under_attack = evaluate.under_attack
+
+    def killed(*arguments, **more):
+        judged.append(1)
+        if len(judged) == 2:
+            raise KeyboardInterrupt
+        return under_attack(*arguments, **more)
+
+    monkeypatch.setattr(evaluate, "under_attack", killed)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_run.judge(settings(), redo=True)
+    assert path.read_bytes() == stored
+    evaluate_run.judge(settings())
+    assert len(judged) == 7  # three attacks on two checkpoints, the killed one twice
+    old, = path.parent.glob("older-*/seed0.json")
+    assert old.read_bytes() == stored != path.read_bytes()
+    assert evaluate_run.judge(settings()) == files.read_json(path) and len(judged) == 7
+
+
 def test_redo_makes_every_attack_anew(settings, registries):
     """A reader mends an attack of his own: what it gave before is not taken for the new one."""
     def broken(model, x, y, *, eps, generator):

@@ -25,6 +25,11 @@ REPO = Path(__file__).resolve().parents[1]
     (["sweep", "--seeds", "-1"], "--seeds '-1': must be whole numbers from 0"),
     (["sweep", "--jobs", "0"], "--jobs 0: must be at least 1"),
     (["sweep", "--run", "at", "--vary", "fr_lambda=1"], "it decides nothing of at"),
+    (["train", "--run", "at@fr_lambda=0.5"],
+     "--run at@fr_lambda=0.5, fr_lambda: it decides nothing of at; --run may be one of at-fr, "),
+    (["judge", "--run", "natural@epochs=3,steps=2"], "steps: it decides nothing of natural; "),
+    (["publish"], "name the preset with --preset"),
+    (["publish", "--preset", ""], "name the preset with --preset"),
 ])
 def test_bad_input_is_one_clear_line_before_any_work(capsys, arguments, message):
     assert main(arguments) == 1
@@ -93,3 +98,16 @@ def test_publish_copies_and_never_replaces(tmp_path):
         publish(fresh, committed)
     assert files.read_json(committed / "at" / "seed0.json") == {"correct": 1}
     assert not (committed / "at" / "seed1.json").exists()
+
+
+def test_only_the_weights_that_a_result_names_are_published(tmp_path, caplog):
+    fresh, committed = tmp_path / "fresh", tmp_path / "results"
+    for label in ("at", "at-fr"):
+        (fresh / label).mkdir(parents=True)
+        (fresh / label / "weights-seed0.safetensors").write_text(label)
+    own = files.file_checksum(fresh / "at" / "weights-seed0.safetensors")
+    files.write_json(fresh / "at" / "seed0.json", {"correct": 1, "weights": own})
+    files.write_json(fresh / "at-fr" / "seed0.json", {"correct": 2})  # judged again since
+    publish(fresh, committed)
+    assert [path.parent.name for path in committed.rglob("weights*")] == ["at"]
+    assert "at-fr/weights-seed0.safetensors is left out" in caplog.text

@@ -27,6 +27,11 @@ def test_make_passes_the_name_of_a_folder_as_text(name):
     assert parse_config(given) == {"data": [name], "preset": "mini"}
 
 
+def test_make_publishes_no_preset_unasked():
+    refused = subprocess.run(["make", "-n", "publish"], cwd=REPO, text=True, capture_output=True)
+    assert refused.returncode == 2 and "name the preset: make publish PRESET=" in refused.stderr
+
+
 def plan(*given):
     # --forceall: plans the same whether or not something was already made in this folder
     return subprocess.run([sys.executable, "-m", "snakemake", "-n", "-p", "--forceall", "--config",
@@ -41,7 +46,8 @@ def test_the_pipeline_passes_it_on_and_refuses_what_was_read_as_a_number():
         assert part in planned.stdout + planned.stderr
     assert "--redo" not in planned.stdout
     again = plan("redo=1").stdout  # a retry goes on with what the first attempt has left
-    assert again.count("$([ 1 -gt 1 ] || echo --redo)") > 3
+    redo = '.json; [ 1 -gt 1 ] && [ -e "${file%.json}.redo" ] || echo --redo)'
+    assert again.count(redo) > 3
     for given, message in (("data=2024_01", "data_root = 202401: must be of type str"),
                            ("runs=", "runs_dir = '': must name a folder"),
                            ("prest=mini", "prest: unknown; choose of preset, data, runs, plugin"),

@@ -81,6 +81,14 @@ def test_too_few_images_are_refused_before_training(tmp_path, settings, monkeypa
         train.train(settings(root, **changes))
 
 
+def test_too_few_classes_are_refused_before_any_attack(tmp_path, settings, monkeypatch):
+    root = images(tmp_path / "few", classes=3, count=6, seed=0)
+    torch.save(models.create("resnet8-16", num_classes=3).state_dict(), tmp_path / "three.pt")
+    monkeypatch.setattr(evaluate_run, "_computed", lambda *_: pytest.fail("attacked"))
+    with pytest.raises(ValueError, match="3 classes: AutoAttack needs at least 4"):
+        evaluate_run.judge_checkpoint("mine:resnet8-16", tmp_path / "three.pt", settings(root))
+
+
 @pytest.mark.parametrize(("facts", "message"), [
     ({"attack_precision": "float32"}, "attack_precision = 'bfloat16' there, 'float32' asked for"),
     ({"update_precision": "bfloat16"}, "update_precision = 'float32' there, 'bfloat16' asked for"),

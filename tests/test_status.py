@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from conftest import write_preset
 
 from frlib.__main__ import main
 from frlib.publish.status import as_text, status
@@ -47,6 +48,19 @@ def test_the_command_lists_all_presets_or_one(stored, capsys):
     assert json.loads(capsys.readouterr().out)["results"] == 2
     assert main(["status", "--preset", "two"]) == 0
     assert capsys.readouterr().out.startswith("two  at  seed 1  as now\n1 results, 0 of them")
+
+
+def test_an_unknown_preset_is_told_and_one_that_has_results_or_a_file_is_none(
+        stored, tmp_path, capsys):
+    stored("gone", "at", numerics={"judge": 1})
+    assert main(["status", "--preset", "typo"]) == 1
+    error = capsys.readouterr().err
+    assert "unknown preset 'typo': choose one of cifar100-subset, gone, mini, " in error
+    assert main(["status", "--preset", "typo.yaml"]) == 1
+    write_preset(tmp_path, "new")
+    for preset, count in (("gone", 1), ("mini", 0), ("new.yaml", 0)):
+        assert main(["status", "--preset", preset]) == 0
+        assert f"{count} results, 0 of them stale" in capsys.readouterr().out
 
 
 def test_a_result_whose_run_was_trained_again_is_stale(tmp_path, stored):

@@ -325,6 +325,36 @@ def test_a_finished_run_of_other_numerics_stays_until_it_is_redone(settings, mon
     assert run.finished and json.loads((run.dir / "config.json").read_text())["numerics"] == 2
 
 
+@pytest.mark.parametrize("refuse", [
+    lambda patch: patch.setattr(folder, "device_of", lambda c: 1 / 0),
+    lambda patch: patch.setattr(data, "load", lambda *a, **k: 1 / 0),
+    lambda patch: patch.setattr(training, "check_memory", lambda *a: 1 / 0)])
+def test_a_redo_that_is_refused_leaves_the_run_in_its_place(settings, monkeypatch, refuse):
+    run = train.train(settings("natural", epochs=1))
+    stored = {path: path.read_bytes() for path in run.dir.iterdir()}
+    with monkeypatch.context() as patch:
+        refuse(patch)
+        with pytest.raises(ZeroDivisionError):
+            train.train(settings("natural", epochs=1), redo=True)
+    assert {path: path.read_bytes() for path in run.dir.iterdir()} == stored and run.finished
+
+
+def test_a_killed_redo_goes_on_without_it_whatever_snakemake_puts_back(settings, monkeypatch):
+    run = train.train(settings(epochs=2))
+    old = (run.dir / "finished.json").read_bytes()
+    with monkeypatch.context() as patch:
+        die_at(patch, "write_history", 1)
+        with pytest.raises(KeyboardInterrupt):
+            train.train(settings(epochs=2), redo=True)
+    (run.dir / "finished.json").write_bytes(old)  # as of an output that a failed job has updated
+    assert not run.finished and len(run.history) == 1
+    train.train(settings(epochs=2))
+    assert run.finished and (run.dir / "older-1" / "finished.json").read_bytes() == old
+    assert not (run.dir / "older-2").exists() and not list(run.dir.glob("*.redo"))
+    checksums = files.read_json(run.dir / "finished.json")["checkpoints"]
+    assert checksums["best"] == files.file_checksum(run.checkpoint("best"))
+
+
 def test_two_readers_of_a_finished_run_wait_for_each_other(settings):
     run = train.train(settings(epochs=1))
     with ThreadPoolExecutor() as pool:

@@ -34,7 +34,7 @@ from frlib.run.labels import join, split
 from frlib.run.places import resolve
 from frlib.run.provenance import NUMERICS, provenance
 from frlib.run.settings import JUDGING, READ_FROM
-from frlib.run.stored import set_aside, stored, with_data
+from frlib.run.stored import begin_anew, stored, with_data, write_result
 
 log = logging.getLogger("frlib")
 
@@ -46,8 +46,17 @@ def siblings(label: str) -> list[str]:
 
 
 def listed(base: Config) -> dict[str, Config]:
-    """{label: Config} of every result that the preset's runs give, trained yet or not."""
-    return {label: base.sibling(label) for run in base.runs for label in siblings(run)}
+    """{label: Config} of every result that the preset's runs give, trained yet or not.
+
+    Without the runs that cannot be with what is changed in `base`, of which a warning tells.
+    """
+    found = {}
+    for run in base.runs:
+        try:
+            found |= {label: base.sibling(label) for label in siblings(run)}
+        except ValueError as error:
+            log.warning("preset %s lists %s, which is left out: %s", base.preset_name, run, error)
+    return found
 
 
 def result_path(config: Config, label: str = "") -> Path:
@@ -137,8 +146,8 @@ def judge(config: Config, *, redo: bool = False) -> dict:
     what `refuse_other` raises, FileNotFoundError when the run is not finished, ValueError or
     RuntimeError naming a file of the run that is not as the training left it, FileExistsError when
     the result file holds a result of other settings or weights: it is never overwritten. One of
-    older numerics is returned, with a warning; with `redo` a stored result is moved aside, to be
-    kept, and every attack made anew.
+    older numerics is returned, with a warning; with `redo` every attack is made anew, and when all
+    are done a stored result is kept aside. A killed one goes on without `redo`.
     """
     run, which = open_run(config), READ_FROM[config.method][1]
     config = config.of(config.method)  # without settings that decide nothing here
@@ -198,28 +207,22 @@ def _judged(config, label, identity, about, finished, redo, load) -> dict:
         identity = {**identity, "own_code": own}
     text = json.dumps(with_data(config, identity))
     identity, path = json.loads(text), result_path(config, label)
-    if redo:
-        set_aside(path)
-    if (found := stored(path, identity)) is not None:
+    if not redo and (found := stored(path, identity)) is not None:
         return found
     run = resolve(config.runs_dir) / config.preset_name / label / f"seed{config.seed}"
     work = run / "judge" / hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def begin():
+        if redo:  # all is checked; what is kept in `work` until a judgement is whole is the old one
+            begin_anew(path, work, "scores.json", "**/autoattack.pt")
+
     with lock(work), evaluate.full_precision():
-        if redo:
-            _forget(work)
         result = {"preset": config.preset_name, "label": label, "seed": config.seed, **about,
                   **_judge(config, label, work, finished, lambda classes: _finite(load(classes)),
-                           identity.get("model", {}).get("name", "")),
+                           identity.get("model", {}).get("name", ""), begin),
                   **identity}
-        write_json(path, result)
+        write_result(path, result)
     return result
-
-
-def _forget(work: Path) -> None:
-    """Delete the scores that are kept in `work` until a judgement is whole, and AutoAttack's."""
-    for pattern in ("scores.json", "**/autoattack.pt"):
-        for file in work.glob(pattern):
-            file.unlink()
 
 
 def _finite(models: dict) -> dict:
@@ -234,16 +237,20 @@ def _finite(models: dict) -> dict:
     return models
 
 
-def _judge(config, label, work, finished, load, theirs) -> dict:
+def _judge(config, label, work, finished, load, theirs, begin) -> dict:
     """Every attack on the model "" that `load` gives, and on the run's "best" or "last", if any.
 
     On the latter AutoAttack runs only with `aa_both`. theirs: the name of a checkpoint from
-    elsewhere, "" for one of ours.
+    elsewhere, "" for one of ours. begin: called once all is checked, before the first attack.
+    ValueError, before that, for fewer classes than AutoAttack needs.
     """
     device = device_for_work(config)
     cost.settle(config.threads, fast=config.fast)
     test = data.load(config.dataset, resolve(config.data_root), "test")
     test = test.take(config.judge_images, "judge_images")
+    if len(test.classes) < evaluate.FEWEST_CLASSES:
+        raise ValueError(f"{len(test.classes)} classes: AutoAttack needs at least "
+                         f"{evaluate.FEWEST_CLASSES}")
     x, y = test.to(device).x, test.labels.to(device)
     found = {which: model.to(device) for which, model in load(len(test.classes)).items()}
     model = found[""]
@@ -276,6 +283,7 @@ def _judge(config, label, work, finished, load, theirs) -> dict:
     todo["", "zero gradient"] = partial(zero_gradient, model, x, y, batch_size=config.judge_batch)
     todo |= {(which, "aa"): partial(autoattack, which) for which in found
              if not which or config.aa_both}
+    begin()
     done = _computed(todo, work / "scores.json", device, f"{label} seed {config.seed}")
     scores, names = done["scores"], (*names, "aa")
     told = [scores[which]["aa"].pop("warnings") for which in found if "aa" in scores[which]]

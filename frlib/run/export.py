@@ -50,12 +50,13 @@ def weights_of(config: Config) -> dict[str, torch.Tensor]:
 def export(config: Config, folder: str | Path) -> dict:
     """Write <label>-seed<k>.safetensors, .pt and .json to `folder`; what the last one holds.
 
-    Architecture, normalisation, accuracies as in the result, and the SHA-256 of both files of
+    folder: from the project's root, where it is relative; ~ is the home folder. The .json holds
+    architecture, normalisation, accuracies as in the result, and the SHA-256 of both files of
     weights. The .pt holds {"state_dict": weights}. Raises what `weights_of` raises, and
     FileExistsError where one of the files is there with another content, as of another preset.
     """
     weights, result = weights_of(config), read_json(evaluate_run.result_path(config))
-    place, name = Path(folder), f"{config.result_label}-seed{config.seed}"
+    place, name = resolve(folder), f"{config.result_label}-seed{config.seed}"
     plain = io.BytesIO()
     torch.save({"state_dict": weights}, plain)
     content = {f"{name}.safetensors": safetensors.torch.save(weights),

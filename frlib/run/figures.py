@@ -90,8 +90,10 @@ def _bandwidths(values) -> list[int]:
 # ---- the measurements, one network at a time
 
 @evaluate.full_precision()
-def pgd20(model, x: Tensor, y: Tensor, config: Config, attack=attacks.pgd, **more) -> Tensor:
-    """PGD-20 images of `attack`, step eps/4, batch by batch: the same for the same seed."""
+def attacked_images(model, x: Tensor, y: Tensor, config: Config, attack=attacks.pgd,
+                    **more) -> Tensor:
+    """All images (N, C, H, W) under `attack`, by default PGD: 20 steps of judge_eps/4, batch by
+    batch from one generator seeded with `config.seed`."""
     generator = torch.Generator(x.device).manual_seed(config.seed)
     batches = zip(x.split(config.judge_batch), y.split(config.judge_batch), strict=True)
     return torch.cat([attack(model, bx, by, eps=config.judge_eps, step_size=config.judge_eps / 4,
@@ -139,7 +141,7 @@ def confined(model, x: Tensor, y: Tensor, clean: Tensor, edges, band: int, confi
         return clean.clone(), torch.zeros(0), torch.zeros(0)
     low, high = list(pairwise([0, *edges, inf]))[band]
     chosen = clean.nonzero()[:, 0].to(x.device)
-    adv = pgd20(model, x[chosen], y[chosen], config, attacks.subspace_pgd,
+    adv = attacked_images(model, x[chosen], y[chosen], config, attacks.subspace_pgd,
                 project=lambda change: spectral.band_pass(change, low, high))
     flags = clean.clone()
     flags[chosen.cpu()] = evaluate.correct(model, adv, y[chosen], batch_size=config.judge_batch)
@@ -190,8 +192,8 @@ def figures(config: Config, *, redo: bool = False, **knobs) -> dict:
     distance from the zero frequency. Stored and raised as `made` says.
     """
     settings, configs = figures_settings(config, **knobs), finished(config)
-    own = config.is_preset and settings == figures_settings(config)
-    return made(config, "figures", settings, configs, _figures, own=own, redo=redo)
+    store = config.is_preset and settings == figures_settings(config)
+    return made(config, "figures", settings, configs, _figures, store=store, redo=redo)
 
 
 def _figures(config, settings, configs, once) -> dict:
@@ -210,11 +212,11 @@ def _figures(config, settings, configs, once) -> dict:
 
 def _figures_of(label, c, config, settings, test) -> dict:
     x, y, plain = test.x, test.labels, network(c, test)
-    model = freeze(plain)
-    adv, kernels = pgd20(model, x, y, config), models.first_kernels(plain)
+    kernels = models.first_kernels(plain)
     if kernels is None:
         raise ValueError(f"{label}: chapter 5 shows a first convolution, {c.model!r} has none")
-    kernels = kernels.cpu()
+    model, kernels = freeze(plain), kernels.cpu()
+    adv = attacked_images(model, x, y, config)
     found = {"roughness": rounded(spectral.kernel_roughnesses(kernels)),
              "radial": rounded(spectral.radial_energy(adv - x).cpu())}
     if label not in TABLE1:
@@ -238,7 +240,7 @@ def _full_scale(config, settings, count) -> dict | None:
     model = models.load_checkpoint(models.create("resnet18"), weights)
     model = freeze(model.to(x.device))
     return {"clean": behind(model, x, y, settings["bandwidths"]),
-            "pgd20": behind(model, pgd20(model, x, y, config), y, settings["bandwidths"])}
+            "pgd20": behind(model, attacked_images(model, x, y, config), y, settings["bandwidths"])}
 
 
 # ---- chapter 8
@@ -251,9 +253,9 @@ def lens(config: Config, *, redo: bool = False, **knobs) -> dict:
     of accuracy under one wave; "filters" from both sides. Stored and raised as `made` says.
     """
     settings = lens_settings(config, **knobs)
-    own = config.is_preset and settings == lens_settings(config)
+    store = config.is_preset and settings == lens_settings(config)
     configs = finished(config, settings["methods"])
-    return made(config, "lens", settings, configs, _lens, own=own, redo=redo)
+    return made(config, "lens", settings, configs, _lens, store=store, redo=redo)
 
 
 def _lens(config, settings, configs, once) -> dict:
@@ -275,7 +277,7 @@ def _lens_of(c, config, settings, test) -> dict:
     x, y, model = test.x, test.labels, freeze(network(c, test))
     edges = band_edges(settings["radii"], x)
     batch = {"batch_size": config.judge_batch}
-    free = pgd20(model, x, y, config)
+    free = attacked_images(model, x, y, config)
     clean = evaluate.correct(model, x, y, **batch)
     flags, inside, size = {"clean": clean}, {}, {}
     for i, band in enumerate(BANDS):

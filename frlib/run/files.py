@@ -165,5 +165,14 @@ def of_first(stored: dict, count: int) -> dict:
     return score(unpack_flags(stored["flags"], stored["total"])[:count])
 
 
+def redo_mark(path: str | Path) -> Path:
+    """Where an empty file stands while a result, or a run's finished.json, is made anew.
+
+    The old file at `path` stays until then, and does not count: the same command without `redo`
+    goes on with what a killed one has left, also where Snakemake has put the old file back.
+    """
+    return Path(path).with_suffix(".redo")
+
+
 def file_checksum(path: str | Path) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()

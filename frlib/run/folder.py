@@ -2,7 +2,8 @@
 
 `runs_dir`/<preset>/<label>/seed<k>/ holds config.json, metrics.jsonl (a line an epoch), last.pt
 (everything needed to go on), best.pt (best on validation), swa-best.pt (the same for the averaged
-weights, where a method uses them) and, when done, finished.json.
+weights, where a method uses them) and, when done, finished.json; finished.redo says that it is
+being trained anew.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 import torch
 
 from frlib.run.config import Config
-from frlib.run.files import atomic, read_json, read_tensors
+from frlib.run.files import atomic, read_json, read_tensors, redo_mark
 from frlib.run.places import resolve
 
 log = logging.getLogger("frlib")
@@ -31,7 +32,9 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        return (self.dir / "finished.json").is_file()
+        """Whether it is trained to its end, and is not being trained anew."""
+        done = self.dir / "finished.json"
+        return done.is_file() and not redo_mark(done).is_file()
 
     @property
     def history(self) -> list[dict]:
@@ -84,11 +87,12 @@ def device_for_work(config: Config) -> str:
 
 
 def refuse_another(run: Run, facts: dict) -> None:
-    """Raises unless what the folder holds, if anything, is this very run; changes nothing.
+    """Check the run that lies in the folder, if any, against `run.config` and `facts`; changes
+    nothing.
 
-    facts: {"numerics": version, ...}, which must be as then. RuntimeError for a run of other
-    settings or facts, and for one of other code, this library's ("numerics") or a reader's
-    ("own_code"), that would go on; of a finished one a warning tells.
+    RuntimeError for other settings or facts. Other training code (facts "numerics", "own_code") is
+    a RuntimeError for an unfinished run, which cannot go on with it, and a warning for a finished
+    one.
     """
     path = run.dir / "config.json"
     if not path.is_file():
@@ -121,9 +125,9 @@ def as_stored(content: dict) -> dict:
 
 
 def move_aside(run: Run) -> None:
-    """Keep the files of a run, but the log being written, in its folder's first free older-<n>/."""
+    """Keep the files of a run in its folder's first free older-<n>/, but its log and redo mark."""
     files = [file for file in run.dir.glob("*.*")
-             if file.is_file() and file.name != ".lock" and file.suffix != ".log"]
+             if file.is_file() and file.name != ".lock" and file.suffix not in (".log", ".redo")]
     if files:
         names = (f"older-{i}" for i in itertools.count(1))
         aside = next(place for name in names if not (place := run.dir / name).exists())

@@ -22,7 +22,7 @@ from frlib.run.folder import device_for_work, device_of, open_run
 from frlib.run.places import resolve
 from frlib.run.provenance import NUMERICS, provenance
 from frlib.run.settings import READ_FROM
-from frlib.run.stored import set_aside, stored, with_data
+from frlib.run.stored import begin_anew, stored, with_data, write_result
 
 log = logging.getLogger("frlib")
 
@@ -64,20 +64,22 @@ def by_label(each: dict, part: str, order=None) -> dict:
     return {label: each[label][part] for label in order or each if part in each.get(label, ())}
 
 
-def made(config: Config, what: str, settings: dict, configs: dict, compute, *, own: bool,
+def made(config: Config, what: str, settings: dict, configs: dict, compute, *, store: bool,
          redo: bool = False, part: str = "", sums: dict[str, str] | None = None,
          path: Path | None = None) -> dict:
     """The stored numbers of these settings and checkpoints; else those that `compute` gives.
 
+    store: read them where they are stored, and store them; False for settings that are not the
+    preset's: then they are computed and only returned.
     compute(config, settings, configs, once) -> numbers; once(name, measure) gives what measure()
     does, computed once for the label `name` or for all networks. part: whose version of NUMERICS
     they follow, by default that of `what`. sums: {label: SHA-256 of its checkpoint}, by default of
     the finished runs. path: where they are stored, by default among this machine's results.
 
-    They are stored only if the settings are the preset's `own`. Numbers of some of these networks
-    are moved aside, to be kept, once the others are trained. Raises FileNotFoundError when no run
-    is finished, and FileExistsError for stored numbers of other settings or weights, unless `redo`
-    moves them aside.
+    Numbers of some of these networks are kept aside once the others are trained, and when those of
+    all are made. So are any with `redo`, which measures every network anew; a killed one goes on
+    without it. Raises FileNotFoundError when no run is finished, and, but for `redo`,
+    FileExistsError for stored numbers of other settings or weights.
     """
     if not configs:
         raise FileNotFoundError(f"{what}: preset {config.preset_name} has no finished run of seed "
@@ -91,11 +93,9 @@ def made(config: Config, what: str, settings: dict, configs: dict, compute, *, o
     identity = {**common, "checkpoint_sha256": sums}
     path = path or evaluate_run.result_path(config, what)
     folder = resolve(config.runs_dir) / config.preset_name / what / f"seed{config.seed}"
-    if own:
-        if redo or _grown(path, identity):
-            set_aside(path)
-        if (found := stored(path, identity)) is not None:
-            return found
+    if store and not redo and not _grown(path, identity) \
+            and (found := stored(path, identity)) is not None:
+        return found
     parts = []
 
     def once(name, measure, of=None):
@@ -103,24 +103,28 @@ def made(config: Config, what: str, settings: dict, configs: dict, compute, *, o
 
         of: the labels of all the networks that they are of, by default `name` alone, if any.
         """
-        if not own:
+        if not store:
             return measure()
         text = json.dumps([common, {label: sums[label] for label in of} if of
                            else sums.get(name)])
         file = folder / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
-        if redo or not file.is_file():
-            write_json(file, {"numbers": measure(), "provenance": provenance(device_of(config))})
+        first = redo and not parts
+        if first or not file.is_file():
+            numbers = measure()
+            if first:  # nothing has refused it
+                begin_anew(path, folder, "*.json")
+            write_json(file, {"numbers": numbers, "provenance": provenance(device_of(config))})
         kept = read_json(file)
         parts.append(kept["provenance"])
         return kept["numbers"]
 
     device_for_work(config)
-    with lock(folder) if own else nullcontext(), evaluate.full_precision():
+    with lock(folder) if store else nullcontext(), evaluate.full_precision():
         found = {"preset": config.preset_name, "seed": config.seed,
                  **compute(config, settings, configs, once), **identity}
         found["provenance"] = _origin(device_of(config), parts)
-        if own:
-            write_json(path, found)
+        if store:
+            write_result(path, found)
     return found
 
 

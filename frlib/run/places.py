@@ -14,6 +14,6 @@ def project_root() -> Path:
     return Path(os.environ.get("FRLIB_ROOT", Path(__file__).resolve().parents[2]))
 
 
-def resolve(path: str) -> Path:
-    """A path as given if absolute, else below the project's root."""
+def resolve(path: str | Path) -> Path:
+    """A path as given if absolute, else below the project's root; ~ is the home folder."""
     return project_root() / Path(path).expanduser()

@@ -151,6 +151,16 @@ def decides(key: str, method: str) -> bool:
     return key not in methods.OPTIONAL or key in uses
 
 
+def refuse_idle(told: str, keys, method: str) -> None:
+    """ValueError for a setting among `keys` that decides nothing of the training that a method is
+    read from. told: what gives them, with which the message begins."""
+    for key in keys:
+        if not decides(key, method):
+            users = ", ".join(name for name in READ_FROM if decides(key, name))
+            raise ValueError(f"{told} {key}: it decides nothing of {method}; --run may be one of "
+                             f"{users}")
+
+
 def check(key: str, value):
     """`value` as the type of field `key`, or a ValueError that names key, value and choices."""
     if key not in FIELDS:

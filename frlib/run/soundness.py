@@ -60,7 +60,7 @@ def soundness(config: Config, *, published: bool = False, redo: bool = False, **
     another seed, or of a preset that has other settings now.
     """
     chosen = settings(config, **knobs)
-    own = config.is_preset and chosen == settings(config)
+    store = config.is_preset and chosen == settings(config)
     sums, path, network = None, None, measured.network
     if published:
         configs, sums = _published(config, chosen["methods"])
@@ -69,7 +69,7 @@ def soundness(config: Config, *, published: bool = False, redo: bool = False, **
     else:
         configs = measured.finished(config, chosen["methods"])
     return measured.made(config, "soundness", chosen, configs, partial(_all, network=network),
-                         own=own, redo=redo, part="judge", sums=sums, path=path)
+                         store=store, redo=redo, part="judge", sums=sums, path=path)
 
 
 def _published(config: Config, methods) -> tuple[dict[str, Config], dict[str, str]]:

@@ -1,17 +1,18 @@
 """Whether a result file holds what is asked for: the same settings, weights and images.
 
-A stored result is never overwritten: it is read, refused, or moved aside when that is asked for.
+A stored result is never overwritten: it is read, refused, or, when that is asked for, kept aside.
 """
 
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 
 from frlib import data
 from frlib.run import own_code
 from frlib.run.config import Config
-from frlib.run.files import file_checksum, read_json
+from frlib.run.files import atomic, file_checksum, read_json, redo_mark, write_json
 from frlib.run.places import resolve
 from frlib.run.provenance import stale
 
@@ -25,12 +26,12 @@ def with_data(config: Config, identity: dict) -> dict:
 
 
 def stored(path: Path, identity: dict) -> dict | None:
-    """What is stored there, if it has this identity; None if nothing is.
+    """What is stored there, if it has this identity; None if nothing is, or it is made anew.
 
     FileExistsError when it differs in more than "numerics" and "own_code", for which there is a
     warning; what was judged before an own attack was registered stays as it is.
     """
-    if not path.is_file():
+    if not path.is_file() or redo_mark(path).is_file():
         return None
     found = read_json(path)
     differing = [key for key in identity if key not in ("numerics", "own_code")
@@ -45,10 +46,25 @@ def stored(path: Path, identity: dict) -> dict | None:
     return found
 
 
-def set_aside(path: Path) -> None:
-    """Move a stored result, if there is one, into a folder older-<hash> beside it, to be kept."""
+def begin_anew(path: Path, kept: Path, *patterns: str) -> None:
+    """Mark what is stored there, if anything, as being made anew: `stored` gives it no more.
+
+    Of what an earlier computation has left in the folder `kept`, to go on with, the files of these
+    patterns are deleted.
+    """
+    for pattern in patterns:
+        for file in kept.glob(pattern):
+            file.unlink()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    redo_mark(path).touch()
+
+
+def write_result(path: Path, result: dict) -> None:
+    """Write a result that `stored` did not give; one that is there is kept in an older-<hash>/."""
     if path.is_file():
         aside = path.parent / f"older-{file_checksum(path)[:12]}" / path.name
-        aside.parent.mkdir(exist_ok=True)
-        path.rename(aside)
-        log.warning("%s: moved to %s, to be computed again", path, aside)
+        with atomic(aside) as temporary:
+            shutil.copyfile(path, temporary)
+        log.warning("%s: what was there is kept as %s", path, aside)
+    write_json(path, result)
+    redo_mark(path).unlink(missing_ok=True)

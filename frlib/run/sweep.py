@@ -11,7 +11,7 @@ from pathlib import Path
 
 from frlib.run.config import Config
 from frlib.run.labels import LONGEST, as_text, join, parse_label
-from frlib.run.settings import FIELDS, READ_FROM, TRAINING, check, decides
+from frlib.run.settings import FIELDS, TRAINING, check, refuse_idle
 
 
 def parse_vary(texts) -> dict[str, list]:
@@ -45,11 +45,7 @@ def labels(base: Config, vary: dict[str, list]) -> list[str]:
     found otherwise: at-fr, not at-fr@fr_lambda=0.1. ValueError for a setting that decides nothing
     of this method, and for a combination that is no run.
     """
-    for key in vary:
-        if not decides(key, base.method):
-            users = ", ".join(method for method in READ_FROM if decides(key, method))
-            raise ValueError(f"vary {key}: it decides nothing of {base.method}; --run may be one "
-                             f"of {users}")
+    refuse_idle("vary", vary, base.method)
     combinations = itertools.product(*(
         [f"{key}={as_text(value)}" for value in values] for key, values in vary.items()))
     return list(dict.fromkeys(base.sibling(join(base.method, [*changes])).result_label

@@ -20,7 +20,14 @@ from frlib import train as loop
 from frlib.methods import METHODS
 from frlib.run import cost, distributed, folder, own_code
 from frlib.run.config import Config
-from frlib.run.files import file_checksum, lock, read_tensors, weights_checksum, write_json
+from frlib.run.files import (
+    file_checksum,
+    lock,
+    read_tensors,
+    redo_mark,
+    weights_checksum,
+    write_json,
+)
 from frlib.run.folder import Run, device_for_work, device_of, open_run
 from frlib.run.places import resolve
 from frlib.run.provenance import NUMERICS, provenance
@@ -33,7 +40,8 @@ def train(config: Config, *, redo: bool = False) -> Run:
     """Train (or finish, or just return) the run of `config`.
 
     A finished run is returned as it is, also one of older numerics, which a warning says; with
-    `redo` what is there is moved aside, to be kept, and trained anew.
+    `redo` it is trained anew, and what is there is moved aside, to be kept, once device, data and
+    memory are checked. A killed one goes on without `redo`.
 
     Raises ValueError or FileNotFoundError for bad settings or data before any work, RuntimeError
     when the directory is in use or not writable, or when a run with other settings or of other data
@@ -49,26 +57,29 @@ def train(config: Config, *, redo: bool = False) -> Run:
         facts |= {"update_precision": "bfloat16"}  # for auto a finished run will do, made anywhere
     with distributed.processes(device_of(config)), ExitStack() as held:
         distributed.on_first(lambda: held.enter_context(lock(run.dir, reading=run.finished)))
-        if redo:
-            distributed.on_first(lambda: folder.move_aside(run))
-        distributed.on_first(lambda: folder.refuse_another(run, facts))
-        if not distributed.on_first(lambda: run.finished):
-            _train(run, config, device_for_work(config), facts)
+        if not redo:
+            distributed.on_first(lambda: folder.refuse_another(run, facts))
+        if redo or not distributed.on_first(lambda: run.finished):
+            _train(run, config, device_for_work(config), facts, redo)
     return run
 
 
-def _train(run: Run, config: Config, device: str, facts: dict) -> None:
+def _train(run: Run, config: Config, device: str, facts: dict, redo: bool) -> None:
     computed = loop.precision(config, device)
     cost.settle(config.threads, fast=config.fast)
     train_set, curves = _images(config, device)
     training = _begin(config, train_set, device)
     need = check_memory(training.model, train_set, config)
     place = {"device": device, **computed}
-    state = _resume(run, place, training) or {
-        "epoch": 0, "history": [], "best": -1.0, "swa_best": -1.0, "made": None, "peak_bytes": 0}
+    state = None if redo else _resume(run, place, training)
+    state = state or {"epoch": 0, "history": [], "best": -1.0, "swa_best": -1.0, "made": None,
+                      "peak_bytes": 0}
     training.epoch, training.history = state["epoch"], state["history"]
     first = distributed.rank() == 0  # it alone writes
     if first:
+        if redo:  # nothing refuses it any more
+            redo_mark(run.dir / "finished.json").touch()
+            folder.move_aside(run)
         write_json(run.dir / "config.json", {**config.group("train"), **facts, **computed})
         folder.accept(run, training.epoch)
     if first and training.epoch < config.epochs:
@@ -103,6 +114,7 @@ def _train(run: Run, config: Config, device: str, facts: dict) -> None:
             "seconds": round(sum(row["seconds"] for row in training.history), 1),
             "peak_bytes": state["peak_bytes"], **computed,
             "data": train_set.checksum, "checkpoints": files, "provenance": state["made"]})
+        redo_mark(run.dir / "finished.json").unlink(missing_ok=True)
 
 
 def _begin(config: Config, train_set: data.Split, device: str) -> loop.Training:
