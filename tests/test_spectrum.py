@@ -53,14 +53,14 @@ def test_autoattack_on_more_images_is_set_beside_that_of_the_results(tmp_path):
         label: {"checkpoint_sha256": label, **first(count)}
         for label, count in (("at", 20), ("at-fr", 22))}})
     text = shown()
-    assert "<td>0</td><td>1 to 20</td><td>50.0 [" in text and "<td>+20.0 [" in text
-    assert "<td>21 to 60</td><td>50.0 [" in text and "<td>+5.0 [" in text
+    assert "<td>1 to 20</td><td>0</td><td>50.0 [" in text and "<td>+20.0 [" in text
+    assert "<td>21 to 60</td><td>0</td><td>50.0 [" in text and "<td>+5.0 [" in text
     assert "<td>1 to 60</td>" in text and "<td>+10.0 [" in text and "<td>p = 0.031</td>" in text
     assert text.count("not run") == 3 and text.count("<tr>") == 4
     write_json(tmp_path / "autoattack-mini-seed2.json", {
         "seed": 2, "first": 20, "images": 40, "networks": {"at": first(20), "at-fr": first(12)}})
     text = shown()  # runs of another seed, of other weights
-    assert "<td>2</td><td>21 to 60</td><td>50.0 [" in text and "<td>-20.0 [" in text
+    assert "<td>21 to 60</td><td>2</td><td>50.0 [" in text and "<td>-20.0 [" in text
     here["at"][0]["checkpoint_sha256"] = "trained again"  # by a reader: other weights
     text = shown()
     assert "<td>+5.0 [" not in text and text.count("not run") == 3 * 3 + 1 and "<td>-20.0 [" in text

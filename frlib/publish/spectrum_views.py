@@ -205,7 +205,7 @@ def more_images_table(results: dict, labels, base: str, preset: str, folder: str
     those that follow them, and all of these; for runs of another seed those that follow alone.
     "not run" for weights that are not those of the results, as after a training of one's own.
     """
-    head = ["Seed", "Test images", short(base)]
+    head = ["Test images", "Seed", short(base)]
     for label in labels:
         head += [short(label), f"minus {short(base)}", "chance"]
     published = Path(folder) / f"autoattack-{preset}.json"
@@ -221,12 +221,12 @@ def more_images_table(results: dict, labels, base: str, preset: str, folder: str
     rows = []
     for start, end in ((0, first), (first, total), (0, total)):
         here = {label: held[start:end] for label, held in flags.items()}
-        rows.append([str(SEED), f"{start + 1:,} to {end:,}", *_over(here, labels, base)])
+        rows.append([f"{start + 1:,} to {end:,}", str(SEED), *_over(here, labels, base)])
     for file in sorted(Path(folder).glob(f"autoattack-{preset}-seed*.json")):
         of_runs = read_json(file)
         start, end = of_runs["first"], of_runs["first"] + of_runs["images"]
         here = {label: _flags(score) for label, score in of_runs["networks"].items()}
-        rows.append([str(of_runs["seed"]), f"{start + 1:,} to {end:,}",
+        rows.append([f"{start + 1:,} to {end:,}", str(of_runs["seed"]),
                      *_over(here, labels, base)])
     return html_table(preset, head, rows, caption=(
         "AutoAttack on more test images: accuracy in %, differences in points, with 95 % intervals "
