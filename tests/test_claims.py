@@ -82,7 +82,8 @@ def known(log: bool = False) -> set[float]:
     for file in (REPO / "benchmarks").glob("strength*.json"):
         strength = read_json(file)
         values |= numbers([strength["terms"], strength["ratios"]])
-    values |= more_images(read_json(REPO / "benchmarks" / "autoattack-mini.json")["networks"])
+    for file in (REPO / "benchmarks").glob("autoattack-*.json"):
+        values |= more_images(read_json(file)["networks"])
     for preset in read_json(REPO / "benchmarks" / "curves.json")["presets"].values():
         ends = [run["history"][-1] for seeds in preset["runs"].values() for run in seeds.values()]
         values |= {100 * share for row in ends for name, share in row.items()
