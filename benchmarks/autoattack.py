@@ -47,8 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
                              "give --runs-dir with the runs of another")
         preset = config.load(given.preset, data_root=given.data_root, seed=given.seed,
                              **({"runs_dir": given.runs_dir} if given.runs_dir else {}))
-        of = f"-seed{given.seed}" if given.runs_dir else ""
-        out = given.out or HERE / f"autoattack-{preset.preset_name}{of}.json"
+        ending = f"-seed{given.seed}" if given.runs_dir else ""
+        out = given.out or HERE / f"autoattack-{preset.preset_name}{ending}.json"
         test = data.load(preset.dataset, resolve(preset.data_root), "test")
         if not 1 <= given.images <= len(test) - preset.aa_images or not preset.aa_images:
             raise ValueError(f"--images {given.images}: must be from 1 to "
@@ -59,7 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
                    "images": given.images, "data": test.checksum, "eps": preset.judge_eps,
                    "batch": preset.judge_batch, "numerics": NUMERICS["judge"]}
         found = read_json(out) if out.is_file() else {**setting, "networks": {}}
-        other = [key for key, value in setting.items() if found.get(key, given.seed) != value]
+        found.setdefault("seed", export.SEED)  # an older file, of published weights
+        other = [key for key, value in setting.items() if found[key] != value]
         if other:
             raise ValueError(f"{out} has another {', '.join(other)}: give another --out")
     except (ValueError, RuntimeError, OSError) as error:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from frlib import attacks, data, evaluate, fast, losses, models
-from frlib.run import config, export
+from frlib import attacks, data, evaluate, fast, losses
+from frlib.run import config, export, published
 from frlib.run.files import file_checksum, read_json, read_tensors, write_json
 from frlib.run.folder import as_stored
 from frlib.run.places import resolve
@@ -68,11 +68,8 @@ def opened(preset: config.Config, checkpoint: Path | None,
     if other:
         raise ValueError(f"{checkpoint} is of a training with another {', '.join(other)} than "
                          f"AT's at preset {preset.preset_name}")
-    weights = saved["state_dict"]
-    inside = {key: weights[key].flatten().tolist() for key in ("mean", "std") if key in weights}
-    model = models.create(preset.model, num_classes=classes, **inside)
-    model.load_state_dict(weights)
-    return fast.freeze(model.eval()), {
+    network = published.load(f"mine:{preset.model}", checkpoint, classes)
+    return fast.freeze(network), {
         "label": "at", "epoch": saved.get("state", saved)["epoch"],
         "checkpoint_sha256": file_checksum(checkpoint)}
 

@@ -176,7 +176,7 @@ def judge(model: nn.Module, x: Tensor, y: Tensor, *, eps: float | str = "8/255",
                          "by frlib.run.evaluate_run.judge(config)")
     classes = number_of_classes(model, x, y)
     if autoattack_images is not None:
-        _check_autoattack(eps, classes)
+        check_autoattack(eps, classes)
         if not 0 <= autoattack_images <= len(y):
             raise ValueError(f"autoattack_images = {autoattack_images}: must be from 0 to the "
                              f"{len(y)} images that are there, or None")
@@ -237,7 +237,8 @@ class AutoAttackResult:
     warnings: list[str]
 
 
-def _check_autoattack(eps: float, classes: int) -> None:
+def check_autoattack(eps: float, classes: int) -> None:
+    """ValueError for a radius of 0, and for fewer classes than AutoAttack's targeted loss takes."""
     if not eps:
         raise ValueError(f"eps = {eps:g}: must be in (0, 1], the units of the images (8/255)")
     if classes < FEWEST_CLASSES:
@@ -261,7 +262,7 @@ def autoattack(model, x: Tensor, y: Tensor, *, eps: float | str, batch_size: int
     if x.dtype != torch.float32 or x.ndim != 4 or not ((x >= 0) & (x <= 1)).all():
         raise ValueError("images must be float32 NCHW in [0, 1], without NaN")
     frozen, classes = freeze(model), number_of_classes(model, x, y)
-    _check_autoattack(eps, classes)
+    check_autoattack(eps, classes)
     identity = _identity(model, x, y, eps, batch_size, seed)
     store = Path(state_dir) / "autoattack.pt" if state_dir else None
     state = _read_state(store, identity)

@@ -386,3 +386,8 @@ def test_autoattack_on_more_images_of_a_run(tmp_path, capsys):
     assert stored["train_provenance"]["commit"] and stored["total"] == 3
     with pytest.raises(SystemExit):
         autoattack.main([*arguments[:-1], "2"])
+    del found["seed"]  # as in a file of published weights, from before
+    write_json(tmp_path / "out.json", found)
+    with pytest.raises(SystemExit):
+        autoattack.main(arguments)
+    assert "has another seed" in capsys.readouterr().err

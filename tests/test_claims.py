@@ -107,6 +107,14 @@ def known(log: bool = False) -> set[float]:
     return values
 
 
+def test_autoattack_on_more_images_is_of_the_committed_weights():
+    networks = read_json(REPO / "benchmarks" / "autoattack-mini.json")["networks"]
+    assert networks
+    for label, found in networks.items():
+        result = read_json(REPO / "results" / "mini" / label / "seed0.json")
+        assert found["checkpoint_sha256"] == result["checkpoint_sha256"], label
+
+
 def more_images(networks: dict) -> set[float]:
     """AutoAttack's accuracies on further images, what they differ by, and its interval."""
     flags = [unpack_flags(found["flags"], found["total"]).astype(int)

@@ -248,9 +248,7 @@ def _judge(config, label, work, finished, load, theirs, begin) -> dict:
     cost.settle(config.threads, fast=config.fast)
     test = data.load(config.dataset, resolve(config.data_root), "test")
     test = test.take(config.judge_images, "judge_images")
-    if len(test.classes) < evaluate.FEWEST_CLASSES:
-        raise ValueError(f"{len(test.classes)} classes: AutoAttack needs at least "
-                         f"{evaluate.FEWEST_CLASSES}")
+    evaluate.check_autoattack(config.judge_eps, len(test.classes))
     x, y = test.to(device).x, test.labels.to(device)
     found = {which: model.to(device) for which, model in load(len(test.classes)).items()}
     model = found[""]
