@@ -19,7 +19,7 @@ import torch
 from frlib import data, evaluate
 from frlib.run import config, cost, evaluate_run, export
 from frlib.run.files import read_json, score, write_json
-from frlib.run.folder import open_run
+from frlib.run.folder import device_of, open_run
 from frlib.run.places import resolve
 from frlib.run.provenance import NUMERICS, provenance
 from frlib.run.settings import READ_FROM
@@ -53,6 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not 1 <= given.images <= len(test) - preset.aa_images or not preset.aa_images:
             raise ValueError(f"--images {given.images}: must be from 1 to "
                              f"{len(test) - preset.aa_images}, those that AutoAttack has not had")
+        device = device_of(preset)
         opened = {label: of_run(preset, label, len(test.classes)) if given.runs_dir
                   else of_result(preset, label) for label in given.labels}
         setting = {"preset": preset.preset_name, "seed": given.seed, "first": preset.aa_images,
@@ -66,12 +67,13 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, RuntimeError, OSError) as error:
         parser.error(str(error))
     cost.settle(preset.threads)
-    chosen = slice(preset.aa_images, preset.aa_images + given.images)
+    shown = test.take(preset.aa_images + given.images).to(device)
+    x, y = shown.x[preset.aa_images:], shown.labels[preset.aa_images:]
     for label, (about, network) in opened.items():
         if found["networks"].get(label, {}).get("checkpoint_sha256") != about["checkpoint_sha256"]:
             which = f"{given.images}-{about['checkpoint_sha256'][:12]}"
             state = resolve(preset.runs_dir) / "autoattack" / preset.preset_name / label / which
-            held = attacked(network, test.x[chosen], test.labels[chosen], preset, state)
+            held = attacked(network.to(device), x, y, preset, state)
             if out.is_file():
                 found = read_json(out)  # another label may have come in from beside
             found["networks"][label] = {**about, **held}
@@ -107,7 +109,7 @@ def attacked(network: torch.nn.Module, x, y, preset: config.Config, state: Path)
     result = evaluate.autoattack(network, x, y, eps=preset.judge_eps, seed=export.SEED,
                                  batch_size=preset.judge_batch, state_dir=state)
     return {**score(result.robust), "stages": result.stages, "warnings": result.warnings,
-            "seconds": round(time.time() - start, 1), "provenance": provenance("cpu")}
+            "seconds": round(time.time() - start, 1), "provenance": provenance(x.device.type)}
 
 
 if __name__ == "__main__":

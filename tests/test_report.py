@@ -31,7 +31,7 @@ NAMES = {"claims": "claims", "table1": "our-table1",
          "follow_up": "follow-up-tiny-imagenet-40",
          "ablations": "ablations", "settings": "settings", "costs": "costs",
          "preset_costs": "preset-costs", "load": "load", "curves": "curves",
-         "table2_wider": "our-table2-resnet18"}
+         "table2_wider": "our-table2-resnet18", "more_images_wider": "more-images-resnet18"}
 OURS = {"claims", "table1", "table2", "readings", "ablations", "settings",
         "costs", "provenance"}  # of a preset's results
 MADE = {"commit": "0123456789abcdef", "dirty": True, "versions": {"torch": "2.11.0"},
@@ -558,12 +558,17 @@ def test_ours_stands_beside_the_paper(good):
 
 def test_table1_readings_and_claims(good):
     _, *body = cells(book_tables.table1("mini", good))
-    assert len(body) == 10 and body[2][1:3] == ["ResNet-18", "not run"]
+    assert len(body) == 10 and body[2][1:3] == ["shipped ResNet-18", "not run"]
     assert body[1][2] == "90.0 [85.0, 93.8]" and body[-1][2] == "45.0 [38.0, 52.2]"
     good["figures"][0]["full_scale"] = rows((180, 9), (0, 60), (1, 1), (1, 1))["natural"]
     assert "first 200 test images of CIFAR-10" in book_tables.table1("mini", good)
     good["figures"][0]["images"] = 1000
-    assert "Behind the filter: the first 1,000." in book_tables.table1("mini", good)
+    assert "Behind the filter: the first 1,000, seed 0." in book_tables.table1("mini", good)
+    wider = {"figures": {1: {"images": 40, "table1": rows((190, 9), (0, 60), (1, 1), (1, 1))}}}
+    text = book_tables.table1("mini", good, None, {"wide": wider})
+    _, *body = cells(text)
+    assert len(body) == 14 and body[2][1:3] == ["ours, wide", "95.0 [91.0, 97.6]"]
+    assert "“ours, wide” is of that preset: the first 40, seed 1." in text
     _, *body = cells(book_tables.readings("mini", good))
     assert [row[-1] for row in body] == ["—", "0.123", "not run", "—", "0.123", "not run"]
     body = {row[0].partition(".")[0]: row for row in cells(claims_tables.claims("mini", good))[1:]}

@@ -6,7 +6,7 @@ matplotlib.use("Agg")
 
 import pytest
 
-from frlib.publish import comparison, plots, result_format, spectrum_views
+from frlib.publish import comparison, more_images, plots, result_format, spectrum_views
 from frlib.run import config
 from frlib.run.files import score, write_json
 
@@ -46,7 +46,7 @@ def test_autoattack_on_more_images_is_set_beside_that_of_the_results(tmp_path):
             for label, count in (("at", 10), ("at-fr", 14))}
 
     def shown():
-        return spectrum_views.more_images_table(here, ["at-fr", "mart"], "at", "mini", tmp_path)
+        return more_images.more_images_table(here, ["at-fr", "mart"], "at", "mini", tmp_path)
 
     assert "not run" in shown()
     write_json(file, {"first": 20, "images": 40, "networks": {
@@ -61,6 +61,15 @@ def test_autoattack_on_more_images_is_set_beside_that_of_the_results(tmp_path):
         "seed": 2, "first": 20, "images": 40, "networks": {"at": first(20), "at-fr": first(12)}})
     text = shown()  # runs of another seed, of other weights
     assert "<td>21 to 60</td><td>2</td><td>50.0 [" in text and "<td>-20.0 [" in text
+    here["at"][3] = {"checkpoint_sha256": "kept", "scores": {"aa": first(5, 20)}}
+    write_json(tmp_path / "autoattack-mini-seed3.json", {
+        "seed": 3, "first": 20, "images": 40, "networks": {
+            "at": {"checkpoint_sha256": "kept", **first(10)}}})
+    text = shown()  # runs that the results are of
+    assert "<td>1 to 60</td><td>3</td><td>25.0 [" in text and text.count("<tr>") == 8
+    page = more_images.more_images_page(here, ["at-fr"], "at", "mini", tmp_path)
+    assert ":name: more-images-mini" in page and "  - +5.0 [" in page
+    (tmp_path / "autoattack-mini-seed3.json").unlink()
     here["at"][0]["checkpoint_sha256"] = "trained again"  # by a reader: other weights
     text = shown()
     assert "<td>+5.0 [" not in text and text.count("not run") == 3 * 3 + 1 and "<td>-20.0 [" in text

@@ -23,6 +23,7 @@ from frlib.publish.claims_tables import claims
 from frlib.publish.collected import PUBLISHED, collect
 from frlib.publish.curves_tables import curves
 from frlib.publish.first_page import FOREST, headline, picture, verdicts
+from frlib.publish.more_images import more_images_page
 from frlib.publish.sources import badge, copy_files, costs, preset_costs, provenance
 from frlib.publish.speed_tables import ascent, load, precision, speed
 from frlib.run.files import atomic
@@ -30,13 +31,13 @@ from frlib.run.places import project_root
 from frlib.run.presets import shipped
 
 PAPER = (paper_table1, paper_table2)  # pages that need no result
-SCALED = (table1, table2)  # largest scale first
 CHOICES = "small"  # the preset of PUBLISHED at which the open choices were tried one by one
 WIDER = "resnet18"  # a preset that has a Table 2 of its own and decides no claim
+AS_RELEASED = "at-fr@fr_transform=batch-class,fr_start_epoch=11"
 OURS = (badge, headline, verdicts, claims, table1, table2, readings, ablations, settings, costs,
         provenance)
 PAGES = (*(make.__name__ for make in PAPER + OURS), "follow_up", "speed", "precision",
-         "load", "curves", "preset_costs", "table2_wider")
+         "load", "curves", "preset_costs", "table2_wider", "more_images_wider")
 
 
 def _before(preset: str) -> tuple[str, ...]:
@@ -71,8 +72,10 @@ def write_pages(out: str | Path, preset: str, *folders: str | Path) -> None:
         if make is badge:
             shown = beside | ({CHOICES: needed(choices)} if choices else {})
             return "".join(badge(*each) for each in {**shown, preset: results}.items())
-        if make in SCALED:
-            return make(preset, results, larger)
+        if make is table1:
+            return table1(preset, results, larger, {WIDER: wider} if preset in PUBLISHED else None)
+        if make is table2:
+            return table2(preset, results, larger)
         if make is readings:  # of a preset that has them all
             whole = not choices or all(label in results for label in READINGS)
             return readings(preset, results) if whole else readings(CHOICES, choices)
@@ -86,7 +89,8 @@ def write_pages(out: str | Path, preset: str, *folders: str | Path) -> None:
             follow_up(others), speed(measured),
             precision(measured), load(measured), curves(measured),
             preset_costs({name: collect(name, *folders) for name in shipped()}),
-            table2(WIDER, wider, name=f"our-table2-{WIDER}")]
+            table2(WIDER, wider, name=f"our-table2-{WIDER}"),
+            more_images_page(wider, [AS_RELEASED], "at", WIDER, measured)]
     for name, text in zip(PAGES, made, strict=True):
         with atomic(Path(out) / f"{name}.md") as temporary:
             temporary.write_text(text)

@@ -100,30 +100,44 @@ def with_larger(preset: str, results: dict, larger: dict | None, *needed: str) -
             if all(label in found for label in needed)} | {preset: results}
 
 
-def table1(preset: str, results: dict, larger: dict | None = None) -> str:
-    """Table 1 in percent: the paper's, ours at the largest scale there is, and ours of a natural
-    network at full scale."""
+def table1(preset: str, results: dict, larger: dict | None = None,
+           wider: dict | None = None) -> str:
+    """Table 1 in percent: the paper's, ours at the largest scale there is, and a natural network
+    from elsewhere.
+
+    wider: {preset: results} of a network that has rows of its own, where its "figures" are there.
+    """
     needed = ("figures", *TABLE1_METHOD.values())
     preset, results = next(iter(with_larger(preset, results, larger, *needed).items()))
+    ours = {"ours": results} | {f"ours, {name}": found for name, found in (wider or {}).items()
+                                if "figures" in found and name != preset}
     table, rows = paper()["table1"], []
     for row in table["rows"]:
-        sources = {"ours": ("table1", TABLE1_METHOD[row["model"]])}
-        if row["model"] == "natural":
-            sources["ResNet-18"] = ("full_scale",)
         rows.append([f"{row['model']}, {INPUTS[row['input']]}", "paper",
                      *_theirs(row["accuracy"], table["columns"])])
-        rows += [["", source, *(_cell(results, "figures", *path, row["input"], str(b))
-                                for b in table["columns"])] for source, path in sources.items()]
-    count = "; ".join(sorted({f"the first {images:,}" for images in
-                              find(results, "figures", "images").values()})) or NOT_RUN
+        model = ("table1", TABLE1_METHOD[row["model"]])
+        sources = {source: (found, model) for source, found in ours.items()}
+        if row["model"] == "natural":
+            sources["shipped ResNet-18"] = results, ("full_scale",)
+        rows += [["", source, *(_cell(found, "figures", *path, row["input"], str(b))
+                                for b in table["columns"])]
+                 for source, (found, path) in sources.items()]
     full = find(results, "figures", "full_scale", "clean", "32").values()
     note = "; ".join(sorted({f"the first {score['total']:,} test images of CIFAR-10"
                              for score in full})) or NOT_RUN
+    others = [f"“{source}” is of that preset: {_filtered(found)}."
+              for source, found in ours.items() if source != "ours"]
     return myst_table(
         preset, "our-table1", "Table 1, rerun: accuracy in % by bandwidth, ours with 95 % "
-        f"intervals. {setting_of(preset, results)} Behind the filter: {count}. “ResNet-18” is the "
-        f"network that pyautoattack ships: {note}.",
+        f"intervals. {setting_of(preset, results)} Behind the filter: {_filtered(results)}. "
+        + " ".join([*others, f"“shipped ResNet-18” is the network in pyautoattack: {note}."]),
         ["Model, input", "Source", *table["columns"]], rows)
+
+
+def _filtered(results: dict) -> str:
+    """The images and seeds that the rows of Table 1 are of: "the first 1,000, seed 0"."""
+    return "; ".join(f"the first {images:,}, seed {seed}" for seed, images in
+                     find(results, "figures", "images").items()) or NOT_RUN
 
 
 def read_as(results: dict, labels: dict | None) -> dict:

@@ -14,7 +14,7 @@ import yaml
 
 from frlib.publish import comparable
 from frlib.publish.statistics import LEVEL, paired_interval, rank_test, sign_flip
-from frlib.run.files import unpack_flags
+from frlib.run.files import flags_of
 from frlib.run.labels import split
 
 VERDICTS = ("reproduced", "contradicted", "smaller than published", "cannot be decided here",
@@ -274,8 +274,7 @@ def _alike(what: str, results: dict, *labels: str, but=()) -> None:
 
 
 def _flags(results, label, *path) -> dict[int, np.ndarray]:
-    return {seed: unpack_flags(score["flags"], score["total"]).astype(int)
-            for seed, score in find(results, label, *path).items()}
+    return {seed: flags_of(score) for seed, score in find(results, label, *path).items()}
 
 
 def _minus(left: dict, right: dict) -> dict:

@@ -12,7 +12,7 @@ from scipy import stats
 from frlib.publish.markup import NONE, chance, html_table, percent
 from frlib.publish.notebook_views import short
 from frlib.publish.statistics import LEVEL, interval, sign_flip
-from frlib.run.files import unpack_flags
+from frlib.run.files import flags_of
 
 
 def bootstrap(values, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0):
@@ -57,8 +57,7 @@ def weakest(lens: dict) -> dict:
     paired test against the band that comes next."""
     found = {}
     for label, scores in lens["scores"].items():
-        flags = {band: unpack_flags(scores[band]["flags"], scores[band]["total"]).astype(int)
-                 for band in lens["bands"]}
+        flags = {band: flags_of(scores[band]) for band in lens["bands"]}
         first, second, *_ = sorted(flags, key=lambda band: flags[band].sum())
         found[short(label)] = first, sign_flip(flags[second] - flags[first])
     return found

@@ -25,7 +25,7 @@ from frlib.publish.statistics import LEVEL, interval, rank_test, sign_flip
 from frlib.run.config import Config, load
 from frlib.run.figures import examples
 from frlib.run.figures import spectra as mean_spectra
-from frlib.run.files import unpack_flags
+from frlib.run.files import flags_of
 from frlib.run.folder import open_run, refuse_another
 from frlib.run.labels import parse_label, run_label, split
 from frlib.run.places import project_root, resolve
@@ -252,7 +252,7 @@ def low_pass_lines(figures: dict) -> dict:
     """Table 1 as `plots.low_pass_accuracy` takes it."""
     rows = {**figures["table1"]}
     if figures["full_scale"]:
-        rows["natural, ResNet-18"] = figures["full_scale"]
+        rows["natural, shipped ResNet-18"] = figures["full_scale"]
     found = {}
     for model, inputs in rows.items():
         for name, scores in inputs.items():
@@ -340,7 +340,7 @@ def masking(result: dict) -> dict[str, dict | None]:
     stage without gradients breaks them. "zero_gradient": the cross-entropy has none there.
     """
     scores, zero = result["scores"], result.get("zero_gradient")
-    fgsm, pgd20, aa = (_flags(scores[name]) if name in scores else None
+    fgsm, pgd20, aa = (flags_of(scores[name]) if name in scores else None
                        for name in ("fgsm", "pgd20", "aa"))
     stages = scores.get("aa", {}).get("stages", {})
     before, after = list(stages.values())[-2:] if "square" in stages else (None, None)
@@ -382,7 +382,7 @@ def overfitting(result: dict) -> dict:
     """
     found, (best, last) = {}, _best_and_last(result)
     if "pgd20" in best and "pgd20" in last:
-        difference = _flags(best["pgd20"]) - _flags(last["pgd20"])
+        difference = flags_of(best["pgd20"]) - flags_of(last["pgd20"])
         found = {"gap": 100 * float(difference.mean()), "p": sign_flip(difference)}
     key = "swa_test_pgd" if result.get("checkpoint", "").startswith("swa") else "test_pgd"
     curve = [row[key] for row in result.get("history", []) if key in row]
@@ -413,11 +413,6 @@ def _best_and_last(result: dict) -> tuple[dict, dict]:
     """The scores of a run's best and last checkpoint, {} where there are none."""
     best, last = claims.best_and_last({"": {0: result}}, "")
     return result.get(best, {}), result.get(last, {})
-
-
-def _flags(score: dict) -> np.ndarray:
-    """0 and 1 per image: whether it is classified correctly."""
-    return unpack_flags(score["flags"], score["total"]).astype(int)
 
 
 def arrays(lists: dict) -> dict[str, np.ndarray]:

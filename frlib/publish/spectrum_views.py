@@ -6,18 +6,15 @@ Collected results are what `collected.collect` gives: {label: {seed: result}}; `
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from frlib.publish import comparison
 from frlib.publish.claims import NOT_RUN, difference, find, in_points, paper
-from frlib.publish.markup import NONE, chance, html_table, percent, points
+from frlib.publish.markup import NONE, html_table, percent, points
 from frlib.publish.notebook_views import AUTOATTACK_GAP, short
 from frlib.publish.statistics import LEVEL, interval, paired_interval, sign_flip
 from frlib.run.config import Config, load
-from frlib.run.export import SEED
-from frlib.run.files import read_json, unpack_flags
+from frlib.run.files import flags_of
 from frlib.run.labels import split
 
 ATTACKS = ("pgd20", "cw", "aa")  # by rising strength
@@ -139,7 +136,7 @@ def unbeaten_table(results: dict, preset: str) -> str:
 def gap(results: dict, label: str) -> tuple[float, float, float] | None:
     """PGD-20 minus AutoAttack of a label in points, with its 95 % interval: on the images of
     AutoAttack, image by image, the mean over the seeds. None where it was not run."""
-    flags = [[_flags(scores[attack]) for attack in ("pgd20", "aa")]
+    flags = [[flags_of(scores[attack]) for attack in ("pgd20", "aa")]
              for scores in find(results, label, "scores").values()
              if {"pgd20", "aa"} <= scores.keys()]
     count = min((len(aa) for _, aa in flags), default=0)
@@ -198,61 +195,6 @@ def stages_table(results: dict, labels, preset: str) -> str:
         "one before has left."))
 
 
-def more_images_table(results: dict, labels, base: str, preset: str, folder: str | Path) -> str:
-    """AutoAttack on images that no result has: what each label has over `base`, image by image.
-
-    folder: of the files of benchmarks/autoattack.py. For the published weights the preset's images,
-    those that follow them, and all of these; for runs of another seed those that follow alone.
-    "not run" for weights that are not those of the results, as after a training of one's own.
-    """
-    head = ["Test images", "Seed", short(base)]
-    for label in labels:
-        head += [short(label), f"minus {short(base)}", "chance"]
-    published = Path(folder) / f"autoattack-{preset}.json"
-    if not published.is_file():
-        return html_table(preset, head, [[NOT_RUN, *[NONE] * (len(head) - 1)]])
-    made = read_json(published)
-    first, total = made["first"], made["first"] + made["images"]
-    flags = {}
-    for label in (base, *labels):
-        of_result, more = results.get(label, {}).get(SEED), made["networks"].get(label)
-        if of_result and more and of_result["checkpoint_sha256"] == more["checkpoint_sha256"]:
-            flags[label] = np.concatenate([_flags(of_result["scores"]["aa"]), _flags(more)])
-    rows = []
-    for start, end in ((0, first), (first, total), (0, total)):
-        here = {label: held[start:end] for label, held in flags.items()}
-        rows.append([f"{start + 1:,} to {end:,}", str(SEED), *_over(here, labels, base)])
-    for file in sorted(Path(folder).glob(f"autoattack-{preset}-seed*.json")):
-        of_runs = read_json(file)
-        start, end = of_runs["first"], of_runs["first"] + of_runs["images"]
-        here = {label: _flags(score) for label, score in of_runs["networks"].items()}
-        rows.append([f"{start + 1:,} to {end:,}", str(of_runs["seed"]),
-                     *_over(here, labels, base)])
-    return html_table(preset, head, rows, caption=(
-        "AutoAttack on more test images: accuracy in %, differences in points, with 95 % intervals "
-        "of the paired difference."))
-
-
-def _over(flags: dict, labels, base: str) -> list[str]:
-    """Cells of one row: the accuracy of `base`, then of each label with what it has over `base`.
-
-    flags: {label: int array (N,), 1 where AutoAttack found nothing}; "not run" for a label that is
-    not in it. p is that of the paired permutation test.
-    """
-    if base not in flags:
-        return [NOT_RUN, *[NOT_RUN, NONE, NONE] * len(labels)]
-    cells = [percent(flags[base].mean(), *interval(flags[base].sum(), len(flags[base])))]
-    for label in labels:
-        if label not in flags:
-            cells += [NOT_RUN, NONE, NONE]
-            continue
-        ours, change = flags[label], flags[label] - flags[base]
-        cells += [percent(ours.mean(), *interval(ours.sum(), len(ours))),
-                  points(100 * change.mean(), *(100 * e for e in paired_interval(change))),
-                  chance(sign_flip(change))]
-    return cells
-
-
 # ---- soundness
 
 def radius_lines(found: dict) -> dict:
@@ -290,10 +232,10 @@ def doubts(found: dict) -> dict[str, list[str]]:
         others = {f"logits times {factor}": s for factor, s in scores.items()} | {
             f"the images of {short(source)}": row[label]
             for source, row in found["transfer"].items() if source != label and label in row}
-        lost = {name: _flags(plain) - _flags(s) for name, s in others.items()}
+        lost = {name: flags_of(plain) - flags_of(s) for name, s in others.items()}
         beyond = [name for name, d in lost.items() if d.sum() > 0 and sign_flip(d) < LEVEL]
         for name, s in found["stronger"][label].items():
-            lost[name] = _flags(plain) - _flags(s)
+            lost[name] = flags_of(plain) - flags_of(s)
             if interval(max(0, lost[name].sum()), len(lost[name]))[0] > AUTOATTACK_GAP:
                 beyond.append(name)
         told[label] += [f"{name}: {lost[name].sum()} more broken" for name in beyond]
@@ -312,10 +254,6 @@ def doubts_table(found: dict, preset: str) -> str:
 
 def _first(count: int) -> str:
     return f"the first {count:,} test images" if count else "the same images"
-
-
-def _flags(score: dict) -> np.ndarray:
-    return unpack_flags(score["flags"], score["total"]).astype(int)
 
 
 def _share(score: dict) -> float:

@@ -151,6 +151,11 @@ def score(flags) -> dict:
     return {"correct": int(flags.sum()), "total": len(flags), "flags": pack_flags(flags)}
 
 
+def flags_of(score: dict) -> np.ndarray:
+    """The flags of a `score`, int (N,): 1 where an example is classified correctly, else 0."""
+    return unpack_flags(score["flags"], score["total"]).astype(int)
+
+
 def weights_checksum(weights: dict) -> str:
     """SHA-256 over named tensors, in the order of their names: of weights, not of their file."""
     digest = hashlib.sha256()
