@@ -6,8 +6,8 @@
 Standard AutoAttack on the test images that follow those of the preset's results: what a few hundred
 images seemed to show is asked again of others. It attacks the published weights, or with --runs-dir
 those of finished runs. Flags by label, with provenance, go to benchmarks/autoattack-<preset>.json,
-of runs to autoattack-<preset>-seed<k>.json, after each network; a label that stands there is left
-as it is, and a killed command goes on with its next batch.
+of runs to autoattack-<preset>-seed<k>.json, after each network; one that stands there with the same
+weights is left as it is, and a killed command goes on with its next batch.
 """
 
 import argparse

@@ -50,6 +50,8 @@ def of_preset(base: config.Config) -> dict:
         label, seed = path.parent.parent.name, path.parent.name.removeprefix("seed")
         run = open_run(config.load(base.preset, runs_dir=base.runs_dir, seed=int(seed),
                                    **parse_label(label)))
+        if not run.finished:  # it is being trained anew
+            continue
         refuse_another(run, {"numerics": read_json(run.dir / "config.json").get("numerics")})
         runs.setdefault(label, {})[seed] = {
             "history": run.history, "provenance": read_json(path)["provenance"]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,15 +28,23 @@ def full_precision():
 
     Also a decorator, as of every function here that scores.
     """
-    places = (torch.backends.cudnn, torch.backends.cuda.matmul)
-    before = [place.allow_tf32 for place in places]
-    for place in places:
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    newer = [(place, place.fp32_precision) for place in (matmul, cudnn.conv, cudnn.rnn)]
+    older = []
+    for place in (matmul, cudnn):
+        with suppress(RuntimeError):  # torch does not read by the older name what the newer has set
+            older.append((place, place.allow_tf32))
+    for place in (matmul, cudnn):
         place.allow_tf32 = False
+    for place, _ in newer:
+        place.fp32_precision = "ieee"  # by the older name alone it may be inherited
     try:
         yield
     finally:
-        for place, allowed in zip(places, before, strict=True):
+        for place, allowed in older:
             place.allow_tf32 = allowed
+        for place, precision in newer:
+            place.fp32_precision = precision
 
 
 @torch.no_grad()
@@ -254,13 +262,17 @@ def autoattack(model, x: Tensor, y: Tensor, *, eps: float | str, batch_size: int
     `state_dir`, the state is stored there after every batch: an evaluation that was killed goes on
     with the next batch and ends with the same flags, since every batch starts from the same seed.
     Raises ValueError for inputs out of range, what `number_of_classes` raises, and ValueError when
-    state_dir holds another evaluation.
+    state_dir holds another evaluation: of other images, settings or weights, of which alone
+    networks are told apart. So a function that is no nn.Module is refused with a state_dir.
     """
     from pyautoattack import AutoAttack, checks
 
     eps = attacks.length("eps", eps)
     if x.dtype != torch.float32 or x.ndim != 4 or not ((x >= 0) & (x <= 1)).all():
         raise ValueError("images must be float32 NCHW in [0, 1], without NaN")
+    if state_dir and not isinstance(model, nn.Module):
+        raise ValueError("state_dir: what is stored there is told apart by its weights, and "
+                         f"{type(model).__name__} has none; give an nn.Module, or no state_dir")
     frozen, classes = freeze(model), number_of_classes(model, x, y)
     check_autoattack(eps, classes)
     identity = _identity(model, x, y, eps, batch_size, seed)

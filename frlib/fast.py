@@ -115,8 +115,9 @@ class Frozen(nn.Module):
 def _folds(model: nn.Module) -> bool:
     """Whether a network is one of this library's, in all its parts."""
     ours = (models.__name__, "torch.nn.modules")
-    return type(model) in (models.ResNet, models.WideResNet) \
-        and all(type(part).__module__.startswith(ours) for part in model.modules())
+    return type(model) in (models.ResNet, models.WideResNet) and all(
+        type(part).__module__.startswith(ours) and "forward" not in vars(part)
+        and not part._forward_pre_hooks and not part._forward_hooks for part in model.modules())
 
 
 def _fold(net: nn.Module) -> tuple[nn.Module, dict[str, str]]:

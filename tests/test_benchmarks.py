@@ -12,7 +12,7 @@ import torch
 from frlib import attacks, data, evaluate, models, train
 from frlib.publish import curves_tables, speed_tables
 from frlib.run import config, evaluate_run, folder, training
-from frlib.run.files import file_checksum, read_json, unpack_flags, write_json
+from frlib.run.files import file_checksum, read_json, redo_mark, unpack_flags, write_json
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import autoattack  # noqa: E402
@@ -234,6 +234,10 @@ def test_a_training_whose_weights_are_gone_still_has_its_curve(tmp_path, capsys)
     assert curves.main(told) == 1 and "no finished run" in capsys.readouterr().err
     own = config.load(told[0], runs_dir=str(tmp_path), seed=3)
     last = train.train(own).history[-1]
+    redo = redo_mark(folder.open_run(own).dir / "finished.json")
+    redo.touch()  # it is being trained anew, and its curve not whole
+    assert curves.main(told) == 1 and "no finished run" in capsys.readouterr().err
+    redo.unlink()
     assert curves.main(told) == 0
     table = curves_tables.curves(tmp_path)
     (row,) = rows(table)[1:]

@@ -264,6 +264,13 @@ def test_a_measured_detail_is_one_change_to_its_base():
     assert set(preset["settings"].get("ablations", [])) <= set(runs)
 
 
+@pytest.mark.parametrize("preset", [path.name for path in (REPO / "results").iterdir()])
+def test_every_claim_has_a_verdict_at_every_preset(preset):
+    results = collect(preset, REPO / "results")
+    for statement in paper()["statements"]:
+        assert claims.verdict(statement, results) in claims.VERDICTS
+
+
 def test_a_claim_needs_one_that_says_what_is_missing_without_it():
     statements = {s["id"]: s for s in paper()["statements"]}
     needed = {s["needs"] for s in statements.values() if "needs" in s}

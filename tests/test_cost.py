@@ -36,6 +36,8 @@ def test_a_container_lowers_what_is_free(tmp_path, monkeypatch):
     (tmp_path / "memory.max").write_text("1048576\n")
     (tmp_path / "memory.current").write_text("48576\n")
     assert cost.available_bytes("cpu") == 1_000_000
+    (tmp_path / "memory.stat").write_text("anon 8576\ninactive_file 40000\n")
+    assert cost.available_bytes("cpu") == 1_040_000
     (tmp_path / "memory.max").write_text("max\n")
     assert cost.available_bytes("cpu") > 2**26
 

@@ -93,6 +93,19 @@ def test_full_precision_has_no_tf32_and_ends():
     assert [place.allow_tf32 for place in places] == before and before[0]
 
 
+def test_full_precision_beside_the_newer_switch_of_torch(tiny):
+    matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    before = matmul.fp32_precision
+    try:
+        matmul.fp32_precision = "tf32"
+        assert accuracy(tiny, torch.zeros(2, 1, 2, 2), torch.zeros(2, dtype=torch.int64)) in (0, 1)
+        with evaluate.full_precision():
+            assert {matmul.fp32_precision, conv.fp32_precision} == {"ieee"}
+        assert matmul.fp32_precision == "tf32"
+    finally:
+        matmul.fp32_precision = before
+
+
 # --- accuracy by frequency
 
 
@@ -340,6 +353,12 @@ def test_wrong_input_is_refused(change, message):
                  "eps": 0.1, "model": nn.Sequential(nn.Flatten(), nn.Linear(64, 10))} | change
     with pytest.raises(ValueError, match=message):
         autoattack(**SETTINGS, **arguments)
+
+
+def test_a_function_has_no_weights_to_tell_what_is_stored_by(tmp_path):
+    with pytest.raises(ValueError, match="give an nn.Module, or no state_dir"):
+        autoattack(lambda x: x.flatten(1)[:, :10], torch.zeros(2, 1, 8, 8),
+                   torch.zeros(2, dtype=torch.int64), eps=0.1, state_dir=tmp_path, **SETTINGS)
 
 
 def test_autoattack_where_nothing_survives():

@@ -5,6 +5,7 @@ import torch
 from conftest import KINDS, randomise
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils import prune
 
 from frlib import fast, models
 from frlib.fast import freeze
@@ -43,6 +44,29 @@ def test_a_network_of_ours_with_a_block_of_the_readers_is_left_as_it_is():
     model = randomise(models.ResNet(TwoSided, (1, 1), 8, 10, None, None)).eval()
     x = torch.rand(2, 3, 32, 32)
     torch.testing.assert_close(freeze(model)(x), model(x), atol=1e-6, rtol=1e-5)
+
+
+def pruned(model):
+    prune.l1_unstructured(model.conv1, "weight", 0.5)
+
+
+def hooked(model):
+    model.register_forward_pre_hook(lambda _, inputs: (1 - inputs[0],))
+
+
+def replaced(model):
+    model.forward = functional.softplus
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("change", [pruned, hooked, replaced])
+def test_a_network_of_ours_that_does_something_else_keeps_doing_it(change):
+    model = randomise(create("resnet8-16")).eval()
+    x = torch.rand(2, 3, 32, 32)
+    plain = model(x)
+    change(model)
+    torch.testing.assert_close(freeze(model)(x), model(x), atol=1e-5, rtol=1e-5)
+    assert model(x).shape != plain.shape or not torch.allclose(model(x), plain, atol=1e-3)
 
 
 def test_freezing_leaves_the_original_alone():

@@ -20,7 +20,7 @@ from myst_parser.parsers.docutils_ import Parser
 
 from frlib import data, evaluate, models, train
 from frlib.__main__ import main
-from frlib.publish import all_pages, book_tables, sources
+from frlib.publish import book_tables, claims_tables, first_page, sources
 from frlib.publish import notebook_views as views
 from frlib.publish.collected import collect
 from frlib.run import config, evaluate_run, files, folder
@@ -133,11 +133,15 @@ def run(trained, tmp_path):
 @pytest.fixture
 def summary(monkeypatch):
     """Judging that only loads: the numbers are hashes of the weights it would have judged."""
-    def load_alone(config, label, work, finished, load, *_):
-        return {"scores": {which: hashlib.sha256(b"".join(
+    def hashes(config, label, work, test, networks):
+        return {which: hashlib.sha256(b"".join(
             tensor.numpy().tobytes() for tensor in model.state_dict().values())).hexdigest()
-            for which, model in load(10).items()}, "train data": finished["data"]}
-    monkeypatch.setattr(evaluate_run, "_judge", load_alone)
+            for which, model in networks.items()}
+
+    def hashes_told(label, done, test, model, finished, theirs):
+        return {"scores": done, "train data": finished["data"]}
+    monkeypatch.setattr(evaluate_run, "_judge", hashes)
+    monkeypatch.setattr(evaluate_run, "_summary", hashes_told)
 
     def judged(run, method="at-swa"):
         settings = config.load("hostile.yaml", method=method, runs_dir=run.config.runs_dir)
@@ -351,10 +355,14 @@ def stored(tmp_path):
     return write
 
 
+PAGES = (sources.badge, first_page.headline, first_page.verdicts, claims_tables.claims,
+         book_tables.table1, book_tables.table2, book_tables.table2_html, book_tables.readings,
+         book_tables.ablations, book_tables.settings, sources.costs, sources.provenance)
+
+
 def shown(collected):
     """{name: text} of every table that a result goes into, in the book and in notebooks."""
-    made = {make.__name__: make("own", collected) for make in (*all_pages.OURS,
-                                                               book_tables.table2_html)}
+    made = {make.__name__: make("own", collected) for make in PAGES}
     first = {label: views.first(found) for label, found in collected.items()}
     made |= {table.__name__: table(first, "own") for table in (
         views.benchmark_table, views.masking_table, views.overfitting_table)}

@@ -129,7 +129,7 @@ def test_existing_result_is_read_and_never_overwritten(settings, monkeypatch):
     monkeypatch.setattr(evaluate_run, "_judge", lambda *a: pytest.fail("judged again"))
     assert evaluate_run.judge(settings()) == first
     of_another_preset(evaluate_run.result_path(settings()))
-    with pytest.raises(FileExistsError, match="config.*never overwritten"):
+    with pytest.raises(FileExistsError, match="judge_images.*never overwritten"):
         evaluate_run.judge(settings())
 
 
@@ -178,7 +178,7 @@ def test_a_checkpoints_result_is_read_and_never_overwritten(settings, monkeypatc
     with pytest.raises(FileExistsError, match="differs in checkpoint_sha256; results are never"):
         evaluate_run.judge_checkpoint("mine:resnet8-16", tmp_path / "other.pt", settings())
     of_another_preset(evaluate_run.result_path(settings(), first["label"]))
-    with pytest.raises(FileExistsError, match="differs in config; results are never overwritten"):
+    with pytest.raises(FileExistsError, match="differs in .*judge_images.*; results are never"):
         evaluate_run.judge_checkpoint("mine:resnet8-16", own_file(settings), settings())
     monkeypatch.undo()
     monkeypatch.setattr(evaluate, "autoattack", quick_autoattack)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import frlib
+
 REPO = Path(__file__).resolve().parents[1]
 FLOORS = ("publish", "run", "")  # from the top down; "" is the science, frlib/*.py itself
 MODULES = {str(path.relative_to(REPO / "frlib").with_suffix("")).replace("/", "."): path
@@ -68,6 +70,12 @@ def test_the_reader_of_imports_sees_every_form():
               "    from .losses import x\n    import torch.nn as nn\n    from numpy import array\n")
     assert imported(source) == ({"train", "data", "models", "attacks", "run.files", "losses"},
                                 {"torch", "numpy"})
+
+
+def test_a_module_is_imported_when_it_is_asked_for():
+    assert frlib.attacks.pgd and frlib.run
+    with pytest.raises(AttributeError, match="module 'frlib' has no attribute 'attack'"):
+        frlib.attack  # noqa: B018
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -128,6 +128,32 @@ def test_parts_of_the_library_that_a_reader_puts_together_have_a_checksum():
     assert own_code.of_training(config.load("smoke", method="at-fr")) == ""
 
 
+def test_a_knob_that_a_function_closes_over_is_its_code_too():
+    def made(weight):
+        def loss(x):
+            return weight * x
+        return loss
+
+    class Weighed:
+        def __init__(self, weight):
+            self.weight = weight
+
+        def __call__(self, x):
+            return self.weight * x
+
+    for make in (made, Weighed):
+        assert own_code.checksum(make(1.0)) == own_code.checksum(make(1.0))
+        assert own_code.checksum(make(1.0)) != own_code.checksum(make(100.0))
+
+
+def test_a_knob_among_a_notebooks_globals_is_its_code_too():
+    cell, space = "def loss(x):\n    return weight * x\n", {"weight": 1.0}
+    exec(compile(cell, "<cell 3>", "exec"), space)  # as IPython runs a cell: of no file
+    before = own_code.checksum(space["loss"])
+    space["weight"] = 100.0
+    assert own_code.checksum(space["loss"]) != before
+
+
 def test_what_a_file_imports_from_its_folder_is_its_code_too(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "weighing.py").write_text("from scales import ONE\n")

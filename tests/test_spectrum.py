@@ -69,6 +69,8 @@ def test_autoattack_on_more_images_is_set_beside_that_of_the_results(tmp_path):
     assert "<td>1 to 60</td><td>3</td><td>25.0 [" in text and text.count("<tr>") == 8
     page = more_images.more_images_page(here, ["at-fr"], "at", "mini", tmp_path)
     assert ":name: more-images-mini" in page and "  - +5.0 [" in page
+    here["at"][3]["scores"]["aa"] = first(5, 50)  # judged again, on some of the others, too
+    assert "<td>1 to 60</td><td>3</td><td>25.0 [" in shown()
     (tmp_path / "autoattack-mini-seed3.json").unlink()
     here["at"][0]["checkpoint_sha256"] = "trained again"  # by a reader: other weights
     text = shown()

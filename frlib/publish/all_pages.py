@@ -30,14 +30,12 @@ from frlib.run.files import atomic
 from frlib.run.places import project_root
 from frlib.run.presets import shipped
 
-PAPER = (paper_table1, paper_table2)  # pages that need no result
 CHOICES = "small"  # the preset of PUBLISHED at which the open choices were tried one by one
 WIDER = "resnet18"  # a preset that has a Table 2 of its own and decides no claim
 AS_RELEASED = "at-fr@fr_transform=batch-class,fr_start_epoch=11"
-OURS = (badge, headline, verdicts, claims, table1, table2, readings, ablations, settings, costs,
-        provenance)
-PAGES = (*(make.__name__ for make in PAPER + OURS), "follow_up", "speed", "precision",
-         "load", "curves", "preset_costs", "table2_wider", "more_images_wider")
+PAGES = ("paper_table1", "paper_table2", "badge", "headline", "verdicts", "claims", "table1",
+         "table2", "readings", "ablations", "settings", "costs", "provenance", "follow_up", "speed",
+         "precision", "load", "curves", "preset_costs", "table2_wider", "more_images_wider")
 
 
 def _before(preset: str) -> tuple[str, ...]:
@@ -68,32 +66,28 @@ def write_pages(out: str | Path, preset: str, *folders: str | Path) -> None:
     beside = with_apart | ({CHOICES: choices} if choices else {})
     beside |= {WIDER: wider} if wider and preset in PUBLISHED else {}
 
-    def page(make) -> str:
-        if make is badge:
-            shown = beside | ({CHOICES: needed(choices)} if choices else {})
-            return "".join(badge(*each) for each in {**shown, preset: results}.items())
-        if make is table1:
-            return table1(preset, results, larger, {WIDER: wider} if preset in PUBLISHED else None)
-        if make is table2:
-            return table2(preset, results, larger)
-        if make is readings:  # of a preset that has them all
-            whole = not choices or all(label in results for label in READINGS)
-            return readings(preset, results) if whole else readings(CHOICES, choices)
-        if make is ablations:
-            return ablations(preset, results, {CHOICES: choices} if choices else None)
-        if make in (settings, costs, provenance):
-            return make(preset, results, beside)
-        return make(preset, results, with_apart)
-
-    made = [*(make() for make in PAPER), *map(page, OURS),
-            follow_up(others), speed(measured),
-            precision(measured), load(measured), curves(measured),
-            preset_costs({name: collect(name, *folders) for name in shipped()}),
-            table2(WIDER, wider, name=f"our-table2-{WIDER}"),
-            more_images_page(wider, [AS_RELEASED], "at", WIDER, measured)]
-    for name, text in zip(PAGES, made, strict=True):
+    shown = beside | ({CHOICES: needed(choices)} if choices else {}) | {preset: results}
+    whole = not choices or all(label in results for label in READINGS)
+    made = {
+        "paper_table1": paper_table1(), "paper_table2": paper_table2(),
+        "badge": "".join(badge(*each) for each in shown.items()),
+        "headline": headline(preset, results, with_apart),
+        "verdicts": verdicts(preset, results, with_apart),
+        "claims": claims(preset, results, with_apart),
+        "table1": table1(preset, results, larger, {WIDER: wider} if preset in PUBLISHED else None),
+        "table2": table2(preset, results, larger),
+        "readings": readings(preset, results) if whole else readings(CHOICES, choices),
+        "ablations": ablations(preset, results, {CHOICES: choices} if choices else None),
+        "settings": settings(preset, results, beside), "costs": costs(preset, results, beside),
+        "provenance": provenance(preset, results, beside),
+        "follow_up": follow_up(others), "speed": speed(measured), "precision": precision(measured),
+        "load": load(measured), "curves": curves(measured),
+        "preset_costs": preset_costs({name: collect(name, *folders) for name in shipped()}),
+        "table2_wider": table2(WIDER, wider, name=f"our-table2-{WIDER}"),
+        "more_images_wider": more_images_page(wider, [AS_RELEASED], "at", WIDER, measured)}
+    for name in PAGES:
         with atomic(Path(out) / f"{name}.md") as temporary:
-            temporary.write_text(text)
+            temporary.write_text(made[name])
     if lines := ascent(measured):
         with atomic(Path(out) / "precision.svg") as temporary:
             plots.ascent(lines).savefig(temporary, format="svg")

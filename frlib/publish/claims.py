@@ -157,8 +157,10 @@ def reasoned(statement: dict, results: dict) -> tuple[str, str]:
     if None in [c["paper"] for c in undecided]:
         return UNDECIDED, "chance explains the difference, and the paper prints none"
     if all(c["interval"][1] < c["paper"] for c in undecided):
-        return (UNDECIDED, statement["absent"]) if _elsewhere(statement, results) \
-            else (SMALLER, "there is no fall at all" * rises)
+        if _elsewhere(statement, results):
+            alone = f"its size is judged by preset {statement['preset']} alone"
+            return UNDECIDED, statement.get("absent", alone)
+        return SMALLER, "there is no fall at all" * rises
     return UNDECIDED, "too few images: the interval holds 0 and the paper's figure"
 
 

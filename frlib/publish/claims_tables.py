@@ -19,7 +19,7 @@ def claims(preset: str, results: dict, larger: dict | None = None) -> str:
     rows, used = [], {}
     for statement in paper()["statements"]:
         name, found = deciding(statement, preset, results, larger or {})
-        row, = _claims([statement], found, "**{}**")
+        row = _claim(statement, found, "**{}**")
         if name != preset:
             used[name] = found
             row[2] = f"preset {name}: {row[2]}"
@@ -37,7 +37,7 @@ def claims(preset: str, results: dict, larger: dict | None = None) -> str:
 
 def _as_released(statement: dict, name: str, found: dict, preset: str, form: str) -> list[str]:
     """The row of a statement again, with the regulariser as released."""
-    (_, theirs, ours, told), = _claims([statement], found, form)
+    _, theirs, ours, told = _claim(statement, found, form)
     return [f"{statement['id']}, the regulariser as its code was released", theirs,
             f"preset {name}: " * (name != preset) + ours, told]
 
@@ -56,27 +56,24 @@ def claims_html(preset: str, results: dict, ids, labels: dict | None = None) -> 
     told = f" In these verdicts {', '.join(other)}." if other else ""
     rows = []
     for statement in statements:
-        rows += _claims([statement], results)
+        rows.append(_claim(statement, results))
         if again := released(statement, preset, results, {}):
             rows.append(_as_released(statement, *again, preset, "{}"))
     return html_table(preset, CLAIMS, rows, classes="claims", caption=(
         f"Accuracies in % where a row says nothing else. {setting_of(preset, results)}{told}"))
 
 
-def _claims(statements: list[dict], results: dict, form: str = "{}") -> list[list[str]]:
-    rows = []
-    for statement in statements:
-        found, (verdict, reason) = evidence(statement, results), reasoned(statement, results)
-        theirs = statement["paper"]
-        about = "about " * bool(statement.get("read_off"))
-        sides = _sides(statement["test"])
-        ours = "; ".join(_compared(c, *names) for c, names in zip(found, sides, strict=True)
-                         if c) or NOT_RUN
-        rows.append([f"{statement['id']}. {statement['text']} ({statement['where']})",
-                     f"{about}{theirs[0]} > {theirs[1]} ({theirs[0] - theirs[1]:+.4g})"
-                     if theirs else NONE,
-                     ours, form.format(verdict) + (f": {reason}" if reason else "")])
-    return rows
+def _claim(statement: dict, results: dict, form: str = "{}") -> list[str]:
+    """The row of one claim: its text, the paper's numbers, ours, the verdict."""
+    found, (verdict, reason) = evidence(statement, results), reasoned(statement, results)
+    theirs = statement["paper"]
+    about = "about " * bool(statement.get("read_off"))
+    sides = _sides(statement["test"])
+    ours = "; ".join(_compared(c, *names) for c, names in zip(found, sides, strict=True)
+                     if c) or NOT_RUN
+    return [f"{statement['id']}. {statement['text']} ({statement['where']})",
+            f"{about}{theirs[0]} > {theirs[1]} ({theirs[0] - theirs[1]:+.4g})" if theirs else NONE,
+            ours, form.format(verdict) + (f": {reason}" if reason else "")]
 
 
 def _sides(test: dict) -> list[tuple[str, str]]:

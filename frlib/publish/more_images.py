@@ -60,8 +60,10 @@ def _rows(made: dict, of_runs: bool, results: dict, labels, base: str) -> list[l
     flags = {}
     for label in (base, *labels):
         of_result, more = results.get(label, {}).get(seed), made["networks"].get(label)
-        if of_result and more and of_result["checkpoint_sha256"] == more["checkpoint_sha256"]:
-            flags[label] = np.concatenate([flags_of(of_result["scores"]["aa"]), flags_of(more)])
+        if of_result and more and of_result["checkpoint_sha256"] == more["checkpoint_sha256"] \
+                and of_result["scores"]["aa"]["total"] >= first:
+            known = flags_of(of_result["scores"]["aa"])[:first]
+            flags[label] = np.concatenate([known, flags_of(more)])
     if of_runs and base not in flags:
         spans = {(first, total): {label: flags_of(more)
                                   for label, more in made["networks"].items()}}

@@ -66,9 +66,10 @@ def _over_epochs(lines, best, drop, *, smooth=True):
         drawn, = ax.plot(epochs, shown, label=label, markevery=max(1, len(epochs) // 8), **look)
         below = [other for other in whole if _begin_alike(other, drawn)]
         whole.append(drawn)
-        for other, width, size in [*((other, 3, 7) for other in below), (drawn, 1.3, 4)]:
-            if below:
-                other.set(linewidth=width, markersize=size)
+        if below:
+            drawn.set(linewidth=1.3, markersize=4)
+        for other in below:
+            other.set(linewidth=3, markersize=7)
         if label in best:
             at = epochs == best[label]
             if not at.any():

@@ -13,7 +13,6 @@ from frlib.run.files import read_json
 LOOPS = {"published": "published", "channels-last": "channels-last", "tensors": "image tensors",
          "ours": "ours"}  # of benchmarks/speed.py
 BOTH = ("float32", "bfloat16")
-OTHERS = ("precision", "precision-cuda", "curves")  # files that speed.py did not write
 FIRST = {"all": "all", "none": "none", "clean": "the clean images'", "first step": "and step 1",
          "two steps": "and step 2"}  # of TRADES' attack, the passes in float32
 
@@ -35,8 +34,7 @@ def speed(folder: str | Path) -> str:
     ValueError naming the file for damaged JSON or a file that benchmarks/speed.py did not write.
     """
     tables = []
-    paths = (path for path in Path(folder).glob("*.json") if path.stem not in OTHERS)
-    for path in sorted(paths):
+    for path in sorted(Path(folder).glob("*.json")):
         content = read_json(path)
         try:
             tables += [make(path.stem, content[part]) for part, make in

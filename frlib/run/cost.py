@@ -81,8 +81,15 @@ def available_bytes(device: str) -> int:
     free = psutil.virtual_memory().available
     limit, used = CGROUP / "memory.max", CGROUP / "memory.current"
     if limit.is_file() and used.is_file() and (most := limit.read_text().strip()).isdigit():
-        free = min(free, int(most) - int(used.read_text()))
+        free = min(free, int(most) - int(used.read_text()) + _cached_files())
     return free
+
+
+def _cached_files() -> int:
+    """Bytes of the container that hold files read before, which make room for what needs it."""
+    stat = CGROUP / "memory.stat"
+    found = dict(line.split() for line in stat.read_text().splitlines()) if stat.is_file() else {}
+    return int(found.get("inactive_file", 0))
 
 
 def refuse_if_too_big(need: float, device: str, advice: str) -> None:

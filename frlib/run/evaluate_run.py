@@ -211,90 +211,94 @@ def _judged(config, label, identity, about, finished, redo, load) -> dict:
         return found
     run = resolve(config.runs_dir) / config.preset_name / label / f"seed{config.seed}"
     work = run / "judge" / hashlib.sha256(text.encode()).hexdigest()[:12]
-
-    def begin():
+    with lock(work), evaluate.full_precision():
+        cost.settle(config.threads, fast=config.fast)
+        test, networks = _opened(config, device_for_work(config), load)
         if redo:  # all is checked; what is kept in `work` until a judgement is whole is the old one
             begin_anew(path, work, "scores.json", "**/autoattack.pt")
-
-    with lock(work), evaluate.full_precision():
+        done = _judge(config, label, work, test, networks)
+        theirs = identity.get("model", {}).get("name", "")
         result = {"preset": config.preset_name, "label": label, "seed": config.seed, **about,
-                  **_judge(config, label, work, finished, lambda classes: _finite(load(classes)),
-                           identity.get("model", {}).get("name", ""), begin),
-                  **identity}
+                  **_summary(label, done, test, networks[""], finished, theirs), **identity}
         write_result(path, result)
     return result
 
 
-def _finite(models: dict) -> dict:
-    """The same models. ValueError for one whose weights are not all finite.
+def _opened(config, device: str, load) -> tuple[data.Split, dict]:
+    """The test images and the networks that `load(classes)` gives, both on the device.
 
-    Its logits would be NaN, whose argmax is class 0: an accuracy that says nothing.
+    ValueError or MemoryError for all that would stop a judgement later: too few images or classes,
+    weights that are not finite, whose logits would be NaN and their argmax class 0, too little
+    memory.
     """
-    for which, model in models.items():
+    test = data.load(config.dataset, resolve(config.data_root), "test")
+    test = test.take(config.judge_images, "judge_images").to(device)
+    test.take(config.aa_images, "aa_images")
+    evaluate.check_autoattack(config.judge_eps, len(test.classes))
+    networks = {which: model.to(device) for which, model in load(len(test.classes)).items()}
+    for which, model in networks.items():
         if not all(tensor.isfinite().all() for tensor in model.state_dict().values()):
             raise ValueError(f"the {which or 'judged'} checkpoint holds weights that are not "
                              "finite: its training has diverged; train with a lower lr")
-    return models
+    need = cost.training_bytes(networks[""], test.take(1).x, config.judge_batch)
+    cost.refuse_if_too_big(need, device, f"lower judge_batch = {config.judge_batch}")
+    return test, networks
 
 
-def _judge(config, label, work, finished, load, theirs, begin) -> dict:
-    """Every attack on the model "" that `load` gives, and on the run's "best" or "last", if any.
+def _judge(config, label, work, test, networks) -> dict:
+    """Every attack on the network "", and on the run's "best" or "last", if any: `_computed`.
 
-    On the latter AutoAttack runs only with `aa_both`. theirs: the name of a checkpoint from
-    elsewhere, "" for one of ours. begin: called once all is checked, before the first attack.
-    ValueError, before that, for fewer classes than AutoAttack needs.
+    On the latter AutoAttack runs only with `aa_both`.
     """
-    device = device_for_work(config)
-    cost.settle(config.threads, fast=config.fast)
-    test = data.load(config.dataset, resolve(config.data_root), "test")
-    test = test.take(config.judge_images, "judge_images")
-    evaluate.check_autoattack(config.judge_eps, len(test.classes))
-    x, y = test.to(device).x, test.labels.to(device)
-    found = {which: model.to(device) for which, model in load(len(test.classes)).items()}
-    model = found[""]
-    kernels = models.first_kernels(model)
-    roughness = [] if kernels is None else spectral.kernel_roughnesses(kernels).tolist()
-    cost.refuse_if_too_big(cost.training_bytes(model, x[:1], config.judge_batch), device,
-                           f"lower judge_batch = {config.judge_batch}")
-    found = {which: fast.freeze(m, fast=config.fast) for which, m in found.items()}
-    right = {which: evaluate.correct(m, x, y, batch_size=config.judge_batch)
-             for which, m in found.items()}
-    model, first = found[""], slice(len(test.take(config.aa_images, "aa_images")))
-    print(f"{label}: AutoAttack takes "
-          f"{forecast(model, x[first], y[first], int(right[''][first].sum()), config)}")
+    x, y = test.x, test.labels
+    frozen = {which: fast.freeze(model, fast=config.fast) for which, model in networks.items()}
+    right = {which: evaluate.correct(model, x, y, batch_size=config.judge_batch)
+             for which, model in frozen.items()}
+    first = slice(len(test.take(config.aa_images)))
+    alive = int(right[""][first].sum())
+    print(f"{label}: AutoAttack takes {forecast(frozen[''], x[first], y[first], alive, config)}")
 
     def under(which, name):
         if name == "clean":
             return score(right[which])
         return score(evaluate.under_attack(
-            found[which], x, y, evaluate.ATTACKS[name], eps=config.judge_eps, seed=config.seed,
+            frozen[which], x, y, evaluate.ATTACKS[name], eps=config.judge_eps, seed=config.seed,
             batch_size=config.judge_batch, clean=right[which], progress=f"{label} {name}"))
 
     def autoattack(which):
-        result = evaluate.autoattack(found[which], x[first], y[first], eps=config.judge_eps,
+        result = evaluate.autoattack(frozen[which], x[first], y[first], eps=config.judge_eps,
                                      seed=config.seed, batch_size=config.judge_batch,
                                      state_dir=work / which)
         return {**score(result.robust), "stages": result.stages, "warnings": result.warnings}
 
-    others, names = [which for which in found if which], ("clean", *evaluate.ATTACKS)
-    todo = {(which, name): partial(under, which, name) for which in found for name in names}
-    todo["", "zero gradient"] = partial(zero_gradient, model, x, y, batch_size=config.judge_batch)
-    todo |= {(which, "aa"): partial(autoattack, which) for which in found
+    todo = {(which, name): partial(under, which, name)
+            for which in frozen for name in ("clean", *evaluate.ATTACKS)}
+    todo["", "zero gradient"] = partial(zero_gradient, frozen[""], x, y,
+                                        batch_size=config.judge_batch)
+    todo |= {(which, "aa"): partial(autoattack, which) for which in frozen
              if not which or config.aa_both}
-    begin()
-    done = _computed(todo, work / "scores.json", device, f"{label} seed {config.seed}")
-    scores, names = done["scores"], (*names, "aa")
-    told = [scores[which]["aa"].pop("warnings") for which in found if "aa" in scores[which]]
+    return _computed(todo, work / "scores.json", y.device.type, f"{label} seed {config.seed}")
+
+
+def _summary(label, done, test, model, finished, theirs) -> dict:
+    """What a result file holds of a judgement that is whole, `done`.
+
+    theirs: the name of a checkpoint from elsewhere, "" for one of ours.
+    """
+    scores, names = done["scores"], ("clean", *evaluate.ATTACKS, "aa")
+    told = [found["aa"].pop("warnings") for found in scores.values() if "aa" in found]
     warnings = list(dict.fromkeys(chain(*told)))
     if theirs:
         clean = scores[""]["clean"]["correct"]
-        warnings += published.doubts(theirs, clean, len(y), len(test.classes))
+        warnings += published.doubts(theirs, clean, len(test), len(test.classes))
     for warning in warnings:
         log.warning("%s: %s", label, warning)
+    kernels = models.first_kernels(model)
+    roughness = [] if kernels is None else spectral.kernel_roughnesses(kernels).tolist()
     return {
         "scores": {name: scores[""][name] for name in names},
-        **{which: {name: scores[which][name] for name in names if name in scores[which]}
-           for which in others},
+        **{which: {name: found[name] for name in names if name in found}
+           for which, found in scores.items() if which},
         "zero_gradient": scores[""]["zero gradient"],
         "warnings": warnings,
         "roughness": [[round(v, 5) for v in row] for row in roughness],  # of a filter in a row

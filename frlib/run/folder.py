@@ -119,6 +119,14 @@ def refuse_another(run: Run, facts: dict) -> None:
         log.warning("%s", told)
 
 
+def with_defaults(config: dict) -> dict:
+    """The config of a result, with the defaults of settings that did not exist yet, and without
+    those that exist no more."""
+    defaults = as_stored(Config().group("train", "judge"))
+    known = {key: value for key, value in config.items() if key in defaults}
+    return {**defaults, "judge_eps": config.get("eps", defaults["eps"]), **known}
+
+
 def as_stored(content: dict) -> dict:
     """As it reads back from a JSON file: with lists for tuples."""
     return json.loads(json.dumps(content))
@@ -132,7 +140,7 @@ def move_aside(run: Run) -> None:
         names = (f"older-{i}" for i in itertools.count(1))
         aside = next(place for name in names if not (place := run.dir / name).exists())
         aside.mkdir()
-        for file in files:
+        for file in sorted(files, key=lambda file: file.name != "last.pt"):  # none goes on with it
             file.rename(aside / file.name)
         log.warning("%s: moved to %s", run.dir, aside)
 

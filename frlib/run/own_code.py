@@ -62,8 +62,9 @@ def checksum(*entries) -> str:
 
     That is the whole file that defines one, with the files beside it that it imports, or in a
     notebook, which has none, its own lines; of a function of this library, or of an installed
-    package, its name; and the arguments of a `functools.partial`. ValueError for a plugin's file
-    that was edited since it was loaded, since the code that runs is not the file's.
+    package, its name; the arguments of a `functools.partial`, and the plain values that a function
+    closes over, an object holds or a notebook's function finds among its globals. ValueError for a
+    plugin's file that was edited since it was loaded, since the code that runs is not the file's.
     """
     parts = [part for entry in entries for part in _code(entry)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest() if parts else ""
@@ -81,15 +82,30 @@ def _code(entry) -> list[str]:
     if isinstance(entry, methods.Method):
         return _code([getattr(entry, field.name) for field in dataclasses.fields(entry)])
     entry = inspect.unwrap(entry) if callable(entry) else entry
+    values = [f"{name} = {value!r}" for name, value in sorted(_values(entry).items())
+              if isinstance(value, PLAIN)]
     if not (inspect.isroutine(entry) or inspect.isclass(entry)):
         entry = type(entry)
     try:
         file = Path(inspect.getsourcefile(entry) or "")
         if file.is_relative_to(LIBRARY) or "site-packages" in file.parts:
-            return [f"{entry.__module__}.{entry.__qualname__}"]
-        return list(_unedited(file).values()) if file.is_file() else [inspect.getsource(entry)]
+            return [f"{entry.__module__}.{entry.__qualname__}", *values]
+        text = _unedited(file).values() if file.is_file() else [inspect.getsource(entry)]
+        return [*text, *values]
     except (OSError, TypeError):  # written in C, or typed at a prompt
-        return [entry.__qualname__]
+        return [entry.__qualname__, *values]
+
+
+def _values(entry) -> dict:
+    """What decides a function or object beside its source: the values that it closes over, the
+    attributes of an object, and of a notebook's function the globals that it uses."""
+    if inspect.isfunction(entry):
+        found = inspect.getclosurevars(entry)
+        in_file = Path(entry.__code__.co_filename).is_file()
+        return {**({} if in_file else found.globals), **found.nonlocals}
+    if inspect.isroutine(entry) or inspect.isclass(entry):
+        return {}
+    return getattr(entry, "__dict__", {})
 
 
 def _unedited(file: Path) -> dict[Path, str]:

@@ -13,6 +13,7 @@ from frlib import data
 from frlib.run import own_code
 from frlib.run.config import Config
 from frlib.run.files import atomic, file_checksum, read_json, redo_mark, write_json
+from frlib.run.folder import with_defaults
 from frlib.run.places import resolve
 from frlib.run.provenance import stale
 
@@ -34,9 +35,7 @@ def stored(path: Path, identity: dict) -> dict | None:
     if not path.is_file() or redo_mark(path).is_file():
         return None
     found = read_json(path)
-    differing = [key for key in identity if key not in ("numerics", "own_code")
-                 and found.get(key) != identity[key]]
-    if differing:
+    if differing := _differing(found, identity):
         raise FileExistsError(f"{path} exists and differs in {', '.join(differing)}; results "
                               "are never overwritten: move it aside with --redo, or choose "
                               "another runs_dir")
@@ -44,6 +43,17 @@ def stored(path: Path, identity: dict) -> dict | None:
         log.warning("%s: today's code gives other numbers (%s); --redo computes it again", path,
                     "; ".join(reasons))
     return found
+
+
+def _differing(found: dict, identity: dict) -> list[str]:
+    """What of an identity is another in a result, the settings of its config by their names.
+
+    A setting that the result lacks did not exist yet, and had the effect of its default.
+    """
+    told = [key for key in identity if key not in ("config", "numerics", "own_code")
+            and found.get(key) != identity[key]]
+    before, now = (with_defaults(held.get("config", {})) for held in (found, identity))
+    return told + [key for key in now if now[key] != before[key]]
 
 
 def begin_anew(path: Path, kept: Path, *patterns: str) -> None:
