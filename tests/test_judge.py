@@ -128,6 +128,10 @@ def test_existing_result_is_read_and_never_overwritten(settings, monkeypatch):
     first = evaluate_run.judge(settings())
     monkeypatch.setattr(evaluate_run, "_judge", lambda *a: pytest.fail("judged again"))
     assert evaluate_run.judge(settings()) == first
+    path = evaluate_run.result_path(settings())
+    older = {key: value for key, value in first["config"].items() if key != "aa_both"}
+    files.write_json(path, {**first, "config": {**older, "gone": 1}})  # one is new, one gone
+    assert evaluate_run.judge(settings())["scores"] == first["scores"]
     of_another_preset(evaluate_run.result_path(settings()))
     with pytest.raises(FileExistsError, match="judge_images.*never overwritten"):
         evaluate_run.judge(settings())
