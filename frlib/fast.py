@@ -113,7 +113,7 @@ class Frozen(nn.Module):
 
 
 def _folds(model: nn.Module) -> bool:
-    """Whether a network is one of this library's, in all its parts."""
+    """Whether a network is one of this library's, in all its parts, with no hook on any."""
     ours = (models.__name__, "torch.nn.modules")
     return type(model) in (models.ResNet, models.WideResNet) and all(
         type(part).__module__.startswith(ours) and "forward" not in vars(part)

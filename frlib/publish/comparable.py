@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from frlib.run.config import Config
-from frlib.run.folder import as_stored
+from frlib.run.folder import as_stored, with_defaults
 from frlib.run.labels import split
 from frlib.run.recipes import OFFICIAL
 from frlib.run.settings import FIELDS, READ_FROM, SHOWN, decides
 
-DEFAULTS = Config().group("train")
 DATA = {"train": ("training data", "train_size"), "test": ("test data", "judge_images")}
 
 
@@ -28,7 +27,7 @@ def settings(result: dict) -> dict:
     found = {k: v for k, v in result.get("config", {}).items() if k in FIELDS}
     method = found.get("method")
     if isinstance(method, str) and method in READ_FROM:
-        found = {k: v for k, v in {**DEFAULTS, **found}.items() if decides(k, method)}
+        found = {k: v for k, v in with_defaults(found).items() if decides(k, method)}
     if found:
         found.setdefault("judge_eps", found.get("eps"))
         data = result.get("data", {})
